@@ -36,7 +36,7 @@ from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
-from mofgap.screening.row import Row, column_names, named, named_cells, printable
+from mofgap.screening.row import Row, named, named_cells, printable
 from mofgap.screening.table import (
     PAGE,
     format_of,
@@ -211,15 +211,14 @@ def say_written(
 
 
 def write_output(
-    path: Path, rows: Iterable[Row], coverage: float, two_levels: bool, *, settings: Mapping[str, Any]
+    path: Path, rows: Iterable[Row], columns: Sequence[str], *, settings: Mapping[str, Any]
 ) -> None:
     """Write a table in the format of its extension, or the report where that is ``.html``.
 
     Args:
         path: The file.
         rows: In order.
-        coverage: Coverage of their intervals.
-        two_levels: Whether the table has two levels of theory.
+        columns: See `column_names`.
         settings: What decides the numbers; a report reads structures again as they were read.
 
     Raises:
@@ -227,11 +226,11 @@ def write_output(
         OSError: If the file ``path`` cannot be written.
     """
     if path.suffix.lower() != PAGE:
-        write_table(path, rows, coverage, two_levels)
+        write_table(path, rows, columns)
         return
     from mofgap.report.file import write_report
 
-    frame = to_frame(list(rows), coverage, two_levels)
+    frame = to_frame(list(rows), columns)
     frame.attrs[ATTRIBUTE] = record(command_line(), len(frame), settings)
     write_report(path, frame, command=command_line())
 
@@ -298,7 +297,7 @@ def _what_is_left(run: ScreeningRun) -> str:
 
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
-    columns = column_names(run.config.coverage, run.predictor.second_level is not None)
+    columns = run.columns
     if as_json:
         print_json([named_cells(row, columns) for row in run.table(inputs)])
     elif sys.stdout.isatty():

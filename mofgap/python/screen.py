@@ -26,7 +26,7 @@ from mofgap.screening.origin import ATTRIBUTE, N_COPIES, N_NOVEL, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
-from mofgap.screening.row import Row
+from mofgap.screening.row import Row, column_names
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.table import to_frame
 from mofgap.shipped import argument_of
@@ -78,9 +78,8 @@ def screen(
     rows = [row for rows in _with_bar(stream, progress) for row in rows]
     if passed_over:
         warnings.warn(passed_over_words(passed_over), stacklevel=2)
-    table = to_frame(
-        rank_rows(rows, **config.rank_settings), config.coverage, predictor.second_level is not None
-    )
+    columns = column_names(config.coverage, predictor.second_level is not None)
+    table = to_frame(rank_rows(rows, **config.rank_settings), columns)
     found, counts = Screening(table), Outcome.of(rows)
     call = _call(window, settings, model, predictor)
     found.attrs[ATTRIBUTE] = record(call, len(table), config.table_settings) | {

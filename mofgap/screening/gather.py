@@ -19,7 +19,7 @@ from mofgap.screening.origin import record, write_origin
 from mofgap.screening.outcome import N_FAILURES_SHOWN, Outcome
 from mofgap.screening.pool import ordered_map
 from mofgap.screening.rank import Duplicates, Novelty, RankBy
-from mofgap.screening.row import Row
+from mofgap.screening.row import Row, column_names
 from mofgap.screening.row_store import RowStore, write_part
 from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_parts, write_table
@@ -73,7 +73,7 @@ class Gathered:
                 n_rows += 1
                 yield row
 
-        write(path, counted(), self.header["coverage"], SECOND_LEVEL_MODEL in self.header)
+        write(path, counted(), column_names(self.header["coverage"], SECOND_LEVEL_MODEL in self.header))
         if command and path.suffix.lower() != PAGE:
             write_origin(path, record(command, n_rows, self.header))
 

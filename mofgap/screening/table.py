@@ -16,14 +16,12 @@ from zipfile import BadZipFile
 from mofgap.screening.origin import ATTRIBUTE, FOLDER, read_origin
 from mofgap.screening.row import (
     COLUMNS,
-    DEFAULT_COVERAGE,
     INTEGERS,
     PBE_COLUMNS,
     TEXTS,
     Cell,
     Row,
     cells,
-    column_names,
     named_cells,
     text_of,
 )
@@ -50,8 +48,8 @@ _INTERVAL = re.compile(r"(pbe_)?gap_(lo|hi)[0-9.]+_ev").fullmatch
 PAGE = ".html"
 """Extension of the report, which stands above this module."""
 
-WriteTable = Callable[[Path, Iterable[Row], float, bool], None]
-"""Writes rows to a file as they come: path, rows, coverage, and whether the table has `PBE_COLUMNS`."""
+WriteTable = Callable[[Path, Iterable[Row], Sequence[str]], None]
+"""Writes rows to a file as they come: path, rows, and `column_names`."""
 
 
 def rows_path(page: Path) -> Path:
@@ -63,38 +61,28 @@ class ScreeningTableError(ValueError):
     """A file that is no table of a screening, and why."""
 
 
-def to_frame(
-    rows: Sequence[Row], coverage: float = DEFAULT_COVERAGE, two_levels: bool = False
-) -> pd.DataFrame:
+def to_frame(rows: Sequence[Row], columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """The rows as a DataFrame with the same types whatever the rows: a missing number is NaN or NA.
 
     Args:
         rows: In order.
-        coverage: Coverage of their intervals.
-        two_levels: Whether the table has `PBE_COLUMNS` too.
+        columns: See `column_names`.
     """
-    return _frame(rows, column_names(coverage, two_levels))
-
-
-def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
     import pandas as pd
 
-    frame = pd.DataFrame([cells(row, len(columns)) for row in rows], columns=columns)
+    frame = pd.DataFrame([cells(row, len(columns)) for row in rows], columns=list(columns))
     floats = [name for name in columns if name not in INTEGERS + TEXTS]
     types = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(floats, "float64") | dict.fromkeys(TEXTS, "str")
     return frame.astype(types)
 
 
-def write_table(
-    path: Path, rows: Iterable[Row], coverage: float = DEFAULT_COVERAGE, two_levels: bool = False
-) -> None:
+def write_table(path: Path, rows: Iterable[Row], columns: Sequence[str] = COLUMNS) -> None:
     """Write a table in the format of its extension, row by row; it appears whole or not at all.
 
     Args:
         path: With an extension of `FORMATS`.
         rows: In order.
-        coverage: Coverage of their intervals.
-        two_levels: Whether the table has `PBE_COLUMNS` too.
+        columns: See `column_names`.
 
     Raises:
         ValueError: If the extension of ``path`` is unknown, or its format cannot hold so many rows.
@@ -102,7 +90,7 @@ def write_table(
     """
     if path.suffix.lower() == PAGE:
         raise ValueError(f"{path.name}: a page is written by mofgap report")
-    write, columns = FORMATS[format_of(path)], column_names(coverage, two_levels)
+    write = FORMATS[format_of(path)]
     with whole_file(path) as partial, partial.open("wb") as file:
         write(rows, columns, file)
 
@@ -119,16 +107,13 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
         safe.to_csv(partial, index=False, lineterminator="\n")
 
 
-def write_parts(
-    folder: Path, rows: Iterable[Row], coverage: float, two_levels: bool, *, part_rows: int
-) -> None:
+def write_parts(folder: Path, rows: Iterable[Row], columns: Sequence[str], *, part_rows: int) -> None:
     """Write a table as a folder of parquet files, see `write_table`; readers of parquet take it for one.
 
     Args:
         folder: Its name, with the extension ``.parquet``.
         rows: In order.
-        coverage: Coverage of their intervals.
-        two_levels: Whether the table has `PBE_COLUMNS` too.
+        columns: See `column_names`.
         part_rows: Rows of each file but the last.
 
     Raises:
@@ -141,10 +126,10 @@ def write_parts(
     with whole_folder(folder) as partial:
         for part, first in enumerate(rest):
             of = chain([first], islice(rest, part_rows - 1))
-            write_table(partial / f"part-{part:05}.parquet", of, coverage, two_levels)
+            write_table(partial / f"part-{part:05}.parquet", of, columns)
 
 
-def table_bytes(extension: str, rows: Iterable[Row], columns: list[str]) -> bytes:
+def table_bytes(extension: str, rows: Iterable[Row], columns: Sequence[str]) -> bytes:
     """The content of the file that `write_table` writes."""
     buffer = io.BytesIO()
     FORMATS[extension](rows, columns, buffer)
@@ -325,8 +310,8 @@ def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
     return line.getvalue()
 
 
-def _csv(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=False)
+def _csv(rows: Iterable[Row], columns: Sequence[str], file: BinaryIO) -> None:
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([inert(cell) for cell in cells(row, len(columns))] for row in rows)
@@ -340,7 +325,7 @@ def inert(cell: Cell) -> Cell:
     return cell
 
 
-def _json(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+def _json(rows: Iterable[Row], columns: Sequence[str], file: BinaryIO) -> None:
     before = "[\n "
     for row in rows:
         content = named_cells(row, columns)
@@ -350,7 +335,7 @@ def _json(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     file.write(b"[]\n" if before.startswith("[") else b"\n]\n")
 
 
-def _parquet(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+def _parquet(rows: Iterable[Row], columns: Sequence[str], file: BinaryIO) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -359,7 +344,7 @@ def _parquet(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     schema = pa.schema([(name, types.get(name, pa.float64())) for name in columns])
 
     def group(of: Sequence[Row]) -> pa.Table:
-        return pa.Table.from_pandas(_frame(of, columns), schema, preserve_index=False)
+        return pa.Table.from_pandas(to_frame(of, columns), schema, preserve_index=False)
 
     with ParquetWriter(file, group(()).schema) as writer:
         rest = iter(rows)
@@ -367,7 +352,7 @@ def _parquet(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
             writer.write_table(group(of))
 
 
-def _xlsx(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
+def _xlsx(rows: Iterable[Row], columns: Sequence[str], file: BinaryIO) -> None:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
 
@@ -377,7 +362,7 @@ def _xlsx(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("mofgap")
     sheet.freeze_panes = "A2"
-    sheet.append(columns)
+    sheet.append(list(columns))
     for n, row in enumerate(rows):
         if n == MAX_XLSX_ROWS:
             raise ValueError(too_many)
@@ -391,7 +376,7 @@ def _xlsx(rows: Iterable[Row], columns: list[str], file: BinaryIO) -> None:
     book.save(file)
 
 
-FORMATS: dict[str, Callable[[Iterable[Row], list[str], BinaryIO], None]] = {
+FORMATS: dict[str, Callable[[Iterable[Row], Sequence[str], BinaryIO], None]] = {
     ".csv": _csv,
     ".parquet": _parquet,
     ".json": _json,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import mofgap
 from mofgap.report.notebook import Screening
-from mofgap.screening.row import Row
+from mofgap.screening.row import FIELDS, Row
 from mofgap.screening.table import to_frame, write_table
 
 MARKUP = '"><script>alert(1)</script>'
@@ -66,7 +66,7 @@ def test_rich_table_shows_the_best_rows_and_counts_the_others() -> None:
 def test_two_levels_stand_side_by_side(tmp_path: Path) -> None:
     level = "HSE06 at PBE-D3(BJ) geometry"
     rows = [row(1, level_of_theory=level, pbe_gap_ev=1.25, pbe_gap_std_ev=0.5), Row(None, "b", "b", "failed")]
-    write_table(tmp_path / "t.csv", rows, two_levels=True)
+    write_table(tmp_path / "t.csv", rows, FIELDS)
     table = mofgap.Screening.read(tmp_path / "t.csv")
     shown = table._repr_html_()
     assert "HSE06 / eV" in shown and "PBE / eV" in shown and ">gap / eV" not in shown
@@ -79,7 +79,7 @@ def test_two_levels_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_markup_is_text() -> None:
     odd = {"formula": MARKUP, "warnings": f"{MARKUP}: {MARKUP} | b: c", "level_of_theory": MARKUP}
-    beside = Screening(to_frame([row(1, MARKUP, **odd, pbe_gap_ev=1.0, pbe_gap_std_ev=1.0)], two_levels=True))
+    beside = Screening(to_frame([row(1, MARKUP, **odd, pbe_gap_ev=1.0, pbe_gap_std_ev=1.0)], FIELDS))
     assert "<script" not in beside._repr_html_() and "&lt;script&gt;" in beside._repr_html_()
     table = screening(row(1, MARKUP, **odd))
     assert "<script" not in table._repr_html_() and "&lt;script&gt;" in table._repr_html_()

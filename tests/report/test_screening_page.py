@@ -26,7 +26,7 @@ from mofgap.report.screened import (
 )
 from mofgap.report.screening_page import drawn_rows, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing, draw, drawings_of
-from mofgap.screening.row import Row, warnings_of
+from mofgap.screening.row import FIELDS, Row, column_names, warnings_of
 from mofgap.screening.table import read_table, to_frame, write_table
 
 MARKUP = "</script><img src=x onerror=alert(1)>"
@@ -134,7 +134,7 @@ def test_a_table_in_csv_is_not_written_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_coverage_is_read_from_the_columns(tmp_path: Path) -> None:
-    write_table(tmp_path / "t.csv", ROWS, 0.95)
+    write_table(tmp_path / "t.csv", ROWS, column_names(0.95))
     table = screened(read_table(tmp_path / "t.csv"))
     assert table.ends == ("gap_lo95_ev", "gap_hi95_ev")
     assert "95 % interval" in screening_page(table, "t")
@@ -276,7 +276,7 @@ def test_notes() -> None:
 def test_two_levels_stand_side_by_side() -> None:
     level = {"level_of_theory": "HSE06 at PBE-D3(BJ) geometry", "model": "qmof-hse06"}
     rows = [row(1, "a", **level, pbe_gap_ev=1.25, pbe_gap_std_ev=0.5), failure("b")]
-    both = screened(to_frame(rows, two_levels=True))
+    both = screened(to_frame(rows, FIELDS))
     page = screening_page(both, "t", WINDOW)
     assert both.coverage == "90" and both.ends == ("gap_lo90_ev", "gap_hi90_ev")
     assert "PBE gap ± spread" in page and "1.25 ± 0.50 eV" in page and "<b>PBE gap</b>" in page
@@ -284,7 +284,7 @@ def test_two_levels_stand_side_by_side() -> None:
     assert not any("lie below measured" in note for note in notes(both, WINDOW)), "a geometry is no level"
     (basis,) = (note for note in notes(both, WINDOW) if "use the HSE06 gap" in note)
     assert "HSE06" in basis and "PBE" in basis and basis in page
-    mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], two_levels=True))
+    mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], FIELDS))
     assert sum("lie below measured" in note for note in notes(mixed, WINDOW)) == 1
     assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
 

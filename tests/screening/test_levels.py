@@ -156,13 +156,13 @@ ROWS = [
 @pytest.mark.parametrize("extension", sorted(FORMATS))
 def test_every_format_holds_the_columns_beside(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"t{extension}"
-    write_table(path, ROWS, 0.95, two_levels=True)
+    write_table(path, ROWS, column_names(0.95, two_levels=True))
     if extension == ".xlsx":
         header, first, second = openpyxl.load_workbook(path).active.iter_rows(values_only=True)
         assert list(header) == column_names(0.95, two_levels=True)
         assert first[-4:] == (2.25, 0.125, 2.0, 2.5) and second[-4:] == (None,) * 4
     else:
-        pd.testing.assert_frame_equal(read_table(path), to_frame(ROWS, 0.95, two_levels=True))
+        pd.testing.assert_frame_equal(read_table(path), to_frame(ROWS, column_names(0.95, two_levels=True)))
 
 
 def test_other_levels_than_asked_for_are_refused(tiny: GapPredictor, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_intervals_are_named_by_their_coverage(tmp_path: Path) -> None:
     assert [n for n in column_names(0.975) if n not in COLUMNS] == ["gap_lo97.5_ev", "gap_hi97.5_ev"]
     for extension in FORMATS:
         path = tmp_path / f"out{extension}"
-        write_table(path, TABLE, 0.95)
+        write_table(path, TABLE, column_names(0.95))
         if extension == ".csv":
             assert pd.read_csv(path).gap_hi95_ev[0] == 2.9
         elif extension == ".parquet":
@@ -206,7 +206,7 @@ def test_a_csv_is_read_in_parts_as_in_one(tmp_path: Path, monkeypatch: pytest.Mo
 )
 def test_a_number_that_is_none_names_its_column(number: str, column: str, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], 0.95, two_levels=True)
+    write_table(path, [replace(GOOD, pbe_gap_lo90_ev=1.7)], column_names(0.95, two_levels=True))
     path.write_text(path.read_text().replace(number, f"eV {number}", 1))
     with pytest.raises(ScreeningTableError, match=rf"row 1 has '.*eV.*' in column {column}"):
         read_table(path)
