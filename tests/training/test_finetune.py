@@ -224,7 +224,7 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
     data: Labelled,
     tiny_encoder: CrystalTransformerConfig,
     encoder_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    killed: Any,
 ) -> None:
     config = replace(CONFIG, unfreeze=unfreeze)
 
@@ -236,17 +236,8 @@ def test_an_interrupted_finetuning_ends_in_the_same_weights(
 
     whole = begin()
     run(whole, data, tmp_path / "whole", config)
-    step = Finetuning.training_step
-
-    def killed(self: Finetuning, batch: object, batch_idx: int) -> Tensor:
-        if self.current_epoch == 2 and batch_idx == 1:
-            raise RuntimeError("killed")
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Finetuning, "training_step", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            run(begin(), data, tmp_path / "cut", config)
+    with killed(Finetuning, 2):
+        run(begin(), data, tmp_path / "cut", config)
     resumed = begin()
     torch.rand(5)  # a new process finds torch's own generator in another state
     run(resumed, data, tmp_path / "cut", config, resume=True)

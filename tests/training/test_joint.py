@@ -143,20 +143,11 @@ def test_noise_moves_the_distances_of_each_structure_by_its_own_amount(
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(
-    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, monkeypatch: pytest.MonkeyPatch
+    frame: pd.DataFrame, tmp_path: Path, found: PretrainedEncoder, killed: Any
 ) -> None:
     whole = run(frame, tmp_path / "whole", found)
-    step = JointTraining.training_step
-
-    def killed(self: JointTraining, batch: Any, batch_idx: int) -> torch.Tensor:
-        if self.current_epoch == 1 and batch_idx == 1:
-            raise RuntimeError("killed")
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(JointTraining, "training_step", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            run(frame, tmp_path / "cut", found)
+    with killed(JointTraining, 1):
+        run(frame, tmp_path / "cut", found)
     with pytest.raises(TrainingError):
         run(frame, tmp_path / "cut", found)
     torch.rand(5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,23 +51,11 @@ def test_the_loss_falls_and_the_encoder_is_written(
 
 
 def test_an_interrupted_pretraining_ends_in_the_same_weights(
-    tmp_path: Path,
-    tiny_frame: pd.DataFrame,
-    tiny_encoder: CrystalTransformerConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, tiny_frame: pd.DataFrame, tiny_encoder: CrystalTransformerConfig, killed: Any
 ) -> None:
     whole = load_file(run(tiny_frame, tmp_path / "whole", tiny_encoder))
-    step = Pretraining.training_step
-
-    def killed(self: Pretraining, batch: object, batch_idx: int) -> torch.Tensor:
-        if self.current_epoch == 2 and batch_idx == 1:
-            raise RuntimeError("killed")
-        return step(self, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pretraining, "training_step", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            run(tiny_frame, tmp_path / "cut", tiny_encoder)
+    with killed(Pretraining, 2):
+        run(tiny_frame, tmp_path / "cut", tiny_encoder)
     assert not (tmp_path / "cut" / "encoder.safetensors").exists()
     torch.rand(7)  # a new process finds torch's own generator in another state
     resumed = load_file(run(tiny_frame, tmp_path / "cut", tiny_encoder, resume=True))
