@@ -17,6 +17,7 @@ from mofgap.crystals.write import write_cif
 if TYPE_CHECKING:
     from mofgap.choices import Adaptation
     from mofgap.gap.model import GapModel
+    from mofgap.gap.predictor import GapPredictor
 
 ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
 
@@ -114,6 +115,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "tiny"
     save_model(folder, model, About("tiny", level_of_theory="PBE"), Calibration.raw(), novelty)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(model_folder: Path) -> GapPredictor:
+    from mofgap.gap.predictor import load_model
+
+    return load_model(model_folder, "cpu")
 
 
 @pytest.fixture(scope="session")

@@ -17,15 +17,10 @@ from mofgap.configuration import ConfigurationError
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.version import installed_version
 
 WriteCifs = Callable[[Path, int], list[Path]]
-
-
-@pytest.fixture
-def tiny(model_folder: Path) -> GapPredictor:
-    return load_model(model_folder, "cpu")
 
 
 def crystals(n: int) -> list[Crystal]:

@@ -7,11 +7,6 @@ import pytest
 from mofgap.gap.predictor import GapPredictor, load_model
 
 
-@pytest.fixture(scope="session")
-def tiny(model_folder: Path) -> GapPredictor:
-    return load_model(model_folder, "cpu")
-
-
 @pytest.fixture
 def both(model_folder: Path, hse_folder: Path) -> GapPredictor:
     """The model of HSE06, with that of PBE as the second level."""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.report.screened import screened
 from mofgap.screening.origin import ATTRIBUTE, MODEL_DIGEST, origin_of, write_origin
 from mofgap.screening.table import read_table
@@ -28,11 +28,6 @@ from mofgap.uncertainty.novelty import Novelty, NoveltyIndex
 from mofgap.whole_file import sha256_of
 
 WriteCifs = Callable[[Path, int], list[Path]]
-
-
-@pytest.fixture(scope="module")
-def tiny(model_folder: Path) -> GapPredictor:
-    return load_model(model_folder, "cpu")
 
 
 @pytest.fixture(scope="module")
