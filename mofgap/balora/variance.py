@@ -179,6 +179,10 @@ def calls_of(
 
     Returns:
         The outputs, and the calls of each layer for each of the k numbers.
+
+    Raises:
+        RuntimeError: If no adapted layer leads to the output of ``forward``, or it changes the input of one
+            in place.
     """
     output, recordings, found = _differentiated(forward, layers, n_inputs)
     reached = [g is not None for gradients in found for g in gradients]

@@ -24,7 +24,12 @@ from mofgap.training.recipe import check_model_folder
 
 
 def check_output(output: Path, *, resume: bool) -> None:
-    """Refuse a folder that holds other files, another model or, unless it is resumed, a training."""
+    """Refuse a folder that holds other files, another model or, unless it is resumed, a training.
+
+    Raises:
+        typer.BadParameter: If ``output`` is a file, or holds files and no training.
+        typer.Exit: If ``output`` holds a model or a training that must stay, or a damaged one.
+    """
     begun = (output / CONFIG, output / WORK / KEY, output / WORK / LAST)
     taken = output.is_file() or (output.is_dir() and any(output.iterdir()))
     if taken and not any(path.exists() for path in begun):

@@ -107,7 +107,7 @@ def new_panels(
 
 
 def label_outer(panels: Sequence[Axes]) -> None:
-    """Small words, at the panels on the left and at the bottom alone, and above a place left free."""
+    """Make labels small, and leave out those of y beside another panel and those of x above one."""
     n_columns = panels[0].get_gridspec().ncols  # type: ignore[union-attr]
     for place, panel in enumerate(panels):
         panel.tick_params(labelsize=8)

@@ -154,7 +154,12 @@ def select_from(
     disorder: Disorder | None,
     warned: Warned = "last",
 ) -> Selection:
-    """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`."""
+    """`select` from candidates, for another window if one is given; see `mofgap.python.select.select`.
+
+    Raises:
+        ValueError: If ``budget`` is no whole number of at least 1, or as of `predictor_of`, `with_window` and
+            `select`.
+    """
     if isinstance(budget, bool) or not isinstance(budget, int | np.integer):
         raise ValueError(f"budget must be a whole number, got {budget!r}")
     if budget < 1:

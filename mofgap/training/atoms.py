@@ -49,8 +49,8 @@ class AtomHeads(nn.Module):
 
     Args:
         encoder: What is trained.
-        scale: (n_targets,) standard deviation of each target over training atoms.
-        centre: (n_targets,) its mean.
+        centre: (n_targets,) mean of each target over training atoms.
+        scale: (n_targets,) its standard deviation.
     """
 
     scale: Tensor

@@ -90,7 +90,11 @@ class Job:
         return {status: counts[status] for status in ("ok", "warning", "failed")}
 
     async def report(self, queue: WorkerQueue) -> Path:
-        """The report, made once."""
+        """The report, made once.
+
+        Raises:
+            RequestError: If the screening was removed meanwhile.
+        """
         path = self.upload.folder / "report.html"
         async with self._drawing:
             if not path.exists():

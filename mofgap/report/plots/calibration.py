@@ -34,9 +34,9 @@ def qq_gaussian(y_true: Column, y_pred: Columns, y_std: Columns, *, df: pd.DataF
         df: Where names are looked up.
 
     Raises:
-        ValueError: The columns differ in length, a standard deviation is negative, or a method has no
+        ValueError: If the columns differ in length, a standard deviation is negative, or a method has no
             prediction.
-        KeyError: The table ``df`` lacks a named column.
+        KeyError: If ``df`` lacks a named column.
     """
     found = series(y_true, y_pred, y_std, df)
     counts = "; ".join(dict.fromkeys(drawn_words(len(each.true), each.n_left_out) for each in found))
@@ -80,8 +80,8 @@ def p_in_window_reliability(
         n_bins: Bins of equal width; those of no structure are left out.
 
     Raises:
-        ValueError: The columns differ in length, or a probability lies outside 0 to 1.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the columns differ in length, or a probability lies outside 0 to 1.
+        KeyError: If ``df`` lacks a named column.
     """
     methods = p_in_window if isinstance(p_in_window, Mapping) else {"": p_in_window}
     tables = {name: complete(df, y_true=y_true, p_in_window=column) for name, column in methods.items()}

@@ -39,8 +39,8 @@ def metric_vs_samples(
         made: How values and intervals were made, for the caption.
 
     Raises:
-        ValueError: The columns differ in length, or a number of samples is negative.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the columns differ in length, or a number of samples is negative.
+        KeyError: If ``df`` lacks a named column.
     """
     rows = _rows(df, x=n_samples, value=value, method=method, lo=lo, hi=hi)
     if (rows.x < 0).any():
@@ -74,7 +74,11 @@ def metric_vs_cost(
 ) -> Figure:
     """A metric against what a prediction costs; settings of one method are joined.
 
-    A cost is in forward passes a structure, above 0. The rest is as for `metric_vs_samples`.
+    A cost is in forward passes a structure. The rest is as for `metric_vs_samples`.
+
+    Raises:
+        ValueError: If the columns differ in length, or a cost is not above 0.
+        KeyError: If ``df`` lacks a named column.
     """
     rows = _rows(df, x=cost, value=value, method=method, lo=lo, hi=hi)
     if (rows.x <= 0).any():

@@ -52,9 +52,9 @@ def parity(
         panels: Give each method axes of its own, all on the same scales.
 
     Raises:
-        ValueError: The columns differ in length, a standard deviation is negative, or a method has no
+        ValueError: If the columns differ in length, a standard deviation is negative, or a method has no
             prediction.
-        KeyError: The table ``df`` lacks a named column.
+        KeyError: If ``df`` lacks a named column.
     """
     found = series(y_true, y_pred, y_std, df)
     caption = (

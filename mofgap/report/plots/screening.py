@@ -61,8 +61,8 @@ def top_intervals(
         functional: Functional of the gaps, for the axis.
 
     Raises:
-        ValueError: The columns differ in length, a column is not one-dimensional, or ``n_top`` is below 1.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the columns differ in length, a column is not one-dimensional, or ``n_top`` is below 1.
+        KeyError: If ``df`` lacks a named column.
     """
     if n_top < 1:
         raise ValueError(f"n_top must be 1 or more, not {n_top}")
@@ -115,8 +115,8 @@ def gap_vs_std(
         names: Labels, shape (n,), of which those of outliers are shown; none by default.
 
     Raises:
-        ValueError: The columns differ in length, or a column is not one-dimensional.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the columns differ in length, or a column is not one-dimensional.
+        KeyError: If ``df`` lacks a named column.
     """
     (gaps, spreads, place), n_out = complete(df, gap=gap, std=std, place=np.arange(np.size(floats(gap, df))))
     labels = [] if names is None else texts(names, df)
@@ -153,8 +153,8 @@ def gap_histogram(
         functional: Functional of the gaps, for the axis.
 
     Raises:
-        ValueError: The column ``gap`` is not one-dimensional.
-        KeyError: The table ``df`` lacks a named column.
+        ValueError: If the column ``gap`` is not one-dimensional.
+        KeyError: If ``df`` lacks a named column.
     """
     (gaps,), n_out = complete(df, gap=gap)
     inside = ""
