@@ -16,8 +16,8 @@ from mofgap.screening.duplicates import Features, n_duplicates, originals
 from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_order, is_ranked, numbered, sort_key
 from mofgap.screening.row import FIELDS, Row
 
-Inputs = Iterable[tuple[int, Sequence[Row]]]
-"""Inputs: the place of each among all inputs, and its rows."""
+PlacedRows = Iterable[tuple[int, Sequence[Row]]]
+"""The rows of some inputs, each with the place of its input among all."""
 
 CACHE_MB = 64
 """Memory of SQLite, which sorts what does not fit in it on disk."""
@@ -67,7 +67,7 @@ class RowStore:
             self._rows.execute("DETACH part")
         part.unlink()
 
-    def add(self, inputs: Inputs) -> None:
+    def add(self, inputs: PlacedRows) -> None:
         """Take the rows of some inputs, each with its place among all inputs.
 
         Raises:
@@ -131,7 +131,7 @@ class RowStore:
             yield from self._rows.execute(wanted)
 
 
-def write_part(path: Path, inputs: Inputs, rank_by: RankBy, novelty: Novelty) -> None:
+def write_part(path: Path, inputs: PlacedRows, rank_by: RankBy, novelty: Novelty) -> None:
     """Write the rows of some inputs into a file of their own, which `RowStore.take` reads.
 
     Args:
