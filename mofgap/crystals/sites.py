@@ -278,10 +278,11 @@ def _atomic_numbers(
 
 
 def _may_mean_another(label: str, choices: tuple[int, ...]) -> bool:
-    """Whether a label read as the first of some elements, such as CA1 or Car1, may mean another atom."""
-    if label[1:2].isupper():
-        return len(choices) > 1
-    return label[2:3].islower() and bool(choices) and len(symbol_of(choices[0])) == 2
+    """Whether a label read as the first of some elements, such as CA1, Car1 or MOF1, may mean another."""
+    if label[1:2].isupper() and len(choices) > 1:
+        return True
+    goes_on = label[2:3].isalpha() and label[1:2].isupper() == label[2:3].isupper()
+    return goes_on and bool(choices) and len(symbol_of(choices[0])) == 2
 
 
 def _no_element(sites: list[str]) -> StructureError:

@@ -204,3 +204,12 @@ def test_a_number_in_quotes_is_a_number(quote):
     np.testing.assert_array_equal(found.cell, expected.cell)
     (refused,) = read_cif(written(quote, 0.5))
     assert refused.reason.startswith("partial-occupancy: O1 (0.5)")
+
+
+@pytest.mark.parametrize(
+    ("label", "read_as"), [("MOF_Zn1", "Mo"), ("MOL1", "Mo"), ("LIG2", "Li"), ("GAS1", "Ga")]
+)
+def test_a_label_of_a_word_in_capitals_may_mean_another_atom(label, read_as):
+    text = SITES.replace("_atom_site_type_symbol\n", "")
+    (crystal,) = read_cif(text.format("_atom_site_label", f"{label} 0 0 0\nO1 .3 0 0\n"))
+    assert crystal.warnings == (f"ambiguous-element: no type symbols, read {label} as {read_as}",)
