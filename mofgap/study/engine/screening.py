@@ -68,9 +68,10 @@ def _list(asked: ShardedScreening) -> Stage:
 def _screen(asked: ShardedScreening, index: int, made: tuple[str, str] | None) -> Stage:
     """The stage of a shard. Its model is made by a stage of this run, or comes from outside."""
     settings = to_dict(asked)  # names of inputs count too: they are in the table
-    # The settings of the table alone; models count by what is in them.
-    for name in ("level", "model", "table", "part_rows"):
+    # The settings of the table alone; models from outside count by what is in them.
+    for name in ("level", "table", "part_rows"):
         del settings[name]
+    settings |= {"model": made[1] if made else None}  # without its calibration, the run has another one
     settings |= {"window": _ends(asked), "mofgap": installed_version()}  # by which shards must agree
     models = [] if made else [model for model in asked.models if model is not None]
     configs = [str((model_folder(model, CONFIG) or Path(model)) / CONFIG) for model in models]

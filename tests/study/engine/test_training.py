@@ -185,6 +185,8 @@ def test_a_calibration_on_other_structures_makes_the_model_that_screens(
     stages = {stage.name: stage for stage in plan(calibrated, Path())}
     assert stages["calibrate"].after == ("train",) and stages["screen/1-of-1"].after == ("calibrate",)
     assert "calibrated/**" in stages["screen/1-of-1"].reads
+    without = {stage.name: stage for stage in plan(config, Path())}  # else its table would stay
+    assert stages["screen/1-of-1"].settings != without["screen/1-of-1"].settings
 
 
 def test_a_plan_says_what_the_model_to_start_from_keeps(config: RunConfig, done: Path) -> None:
