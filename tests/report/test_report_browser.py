@@ -146,7 +146,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows[0], file=str(good), structure_id="good", formula="CHO2Zn", gap_ev=2.0, nearest=known, **near
     )
     texts = ("file", "structure_id", "formula", "warnings", "nearest")
-    rows[1] = replace(rows[1], gap_ev=2.1, **dict.fromkeys(texts, MARKUP), **near)
+    rows[1] = replace(rows[1], gap_ev=2.1, **near | dict.fromkeys(texts, MARKUP))
     rows.append(Row(None, MARKUP, MARKUP, "failed", f"{MARKUP}: {MARKUP}"))
     table = screened(to_frame(rows))
     structures = drawings_of(drawn_rows(table), [Path("/")])
