@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.graph import CrystalGraph
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, read_model, save_model
@@ -22,6 +23,17 @@ from mofgap.uncertainty.novelty import fit_novelty
 from mofgap.uncertainty.scaling import Scaling
 
 
+def adapted(encoder: CrystalTransformerConfig, frame: pd.DataFrame) -> tuple[GapModel, CrystalGraph]:
+    """A model with adapters of rank 4 that change its gaps, and the structures of a table."""
+    torch.manual_seed(0)
+    model = GapModel(GapModelConfig(encoder_settings=asdict(encoder), head_hidden=12, rank=4)).eval()
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.3)
+    store = build_store(table_crystals(frame), model.graph_config)
+    batch = store.batch(range(len(store)))
+    return model, batch
+
+
 def test_a_model_of_lower_rank_has_the_same_gaps(
     tiny_encoder: CrystalTransformerConfig,
     tiny_frame: pd.DataFrame,
@@ -29,12 +41,7 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    torch.manual_seed(0)
-    model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=4)).eval()
-    for layer in model.layers.values():
-        nn.init.normal_(layer.lora_B, std=0.3)
-    store = build_store(table_crystals(tiny_frame), model.graph_config)
-    batch = store.batch(range(len(store)))
+    model, batch = adapted(tiny_encoder, tiny_frame)
     with torch.no_grad():
         before, features = model(batch)[0], model.frozen_features(batch).numpy()
     novelty = fit_novelty(features, tiny_frame.atomic_numbers.tolist(), tiny_frame.structure_id.tolist())
@@ -55,12 +62,7 @@ def test_a_model_of_lower_rank_has_the_same_gaps(
 def test_a_model_with_adapters_in_fewer_blocks_has_the_same_gaps(
     tiny_encoder: CrystalTransformerConfig, tiny_frame: pd.DataFrame
 ) -> None:
-    torch.manual_seed(0)
-    model = GapModel(GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=4)).eval()
-    for layer in model.layers.values():
-        nn.init.normal_(layer.lora_B, std=0.3)
-    store = build_store(table_crystals(tiny_frame), model.graph_config)
-    batch = store.batch(range(len(store)))
+    model, batch = adapted(tiny_encoder, tiny_frame)
     with torch.no_grad():
         before, features = model(batch)[0], model.frozen_features(batch)
         assert model.noise_network is not None
