@@ -17,6 +17,8 @@ Row = tuple[str | None, Any]
 _DATAFRAME = ("columns", "index", "data", "index_names", "column_names")
 # Names within one structure, or within one object that has one, of which the value may be an object too.
 _OF_ONE = ("lattice", "structure", "atoms", "cell", "numbers", "positions", "properties")
+_COLUMNS = ("structure", "atoms")
+"""Usual names of a dataframe's column of structures."""
 _MOST_MEMBERS = 10_000
 # Members without a structure after which they are taken for rows.
 _MOST_UNDECIDED = 20
@@ -70,7 +72,7 @@ def _rows_of_object(
 ) -> Iterator[Row]:
     row: dict[str, Any] = {}
     for name in chain([first], members):
-        row[name] = stream.value()
+        row[name] = _member(stream, name)
         is_one = _is_one(name, row[name])
         if is_one is False and _has_one_structure(row) and None in row.values():
             is_one = None  # a field without a value, or a row without a structure, stands before it
@@ -80,16 +82,30 @@ def _rows_of_object(
         is_one = True
     if is_one:
         for name in members:
-            row[name] = stream.value()
+            row[name] = _member(stream, name)
             if len(row) > _MOST_MEMBERS or (most_bytes is not None and stream.n_bytes > 2 * most_bytes):
                 raise JsonError("an object of more than one structure could have; give a list of objects")
         yield None, row
         return
     yield from ((name, value) for name, value in row.items() if name not in _NO_ROWS)
     for name in members:
-        value = stream.value()
+        value = _member(stream, name)
         if name not in _NO_ROWS:
             yield name, value
+
+
+def _member(stream: JsonStream, name: str) -> Any:
+    """The value of a member of an object.
+
+    Raises:
+        JsonError: If it is a column of structures.
+    """
+    value = stream.value()
+    if isinstance(value, Mapping):
+        keys = [key for key, each in value.items() if is_structure(each)]
+        if keys and (name in _COLUMNS or all(map(str.isdigit, keys))):  # pandas counts rows
+            raise JsonError("a dataframe by columns, not by rows (orient='records' of DataFrame.to_json)")
+    return value
 
 
 def _has_one_structure(row: Mapping[str, Any]) -> bool:

@@ -109,7 +109,9 @@ class JsonStream:
                 raise JsonError("no JSON of structures: too deeply nested") from error
             except ValueError as error:
                 if self._most_bytes is not None and len(self._text) - self._at > self._most_bytes:
-                    raise JsonError(f"a value of more than {self._most_bytes // 2**20} MB") from error
+                    size = f"more than {self._most_bytes // 2**20} MB"
+                    what = f"a value of {size} is no single structure (a dataframe needs orient='records')"
+                    raise JsonError(what) from error
                 if not self._more(piece):
                     raise JsonError(f"no JSON: {error}") from error
             else:

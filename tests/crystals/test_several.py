@@ -157,6 +157,18 @@ def test_json_rows_may_begin_with_one_that_holds_no_structure(tmp_path: Path) ->
     assert isinstance(failure, ReadFailure) and isinstance(found, Crystal) and found.structure_id == "one"
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "first"),
+    [("crystal", "01", True), ("crystal", "01", False), ("structure", "01", False), ("atoms", "ab", False)],
+)
+def test_a_dataframe_by_columns_is_called_so(tmp_path: Path, name: str, keys: str, first: bool) -> None:
+    columns: list[dict[str, object]] = [{name: dict.fromkeys(keys, to_pymatgen(ONE).as_dict())}]
+    columns.insert(first, {"gap": dict.fromkeys(keys, 1.0)})
+    (tmp_path / "a.json").write_text(json.dumps(columns[0] | columns[1]))
+    (found,) = read_all(tmp_path / "a.json")
+    assert isinstance(found, ReadFailure) and found.reason.startswith("bad-json: a dataframe by columns, ")
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_missing_structure_costs_no_other(tmp_path: Path, place: int) -> None:
     rows: list[object] = [to_pymatgen(crystal("a")).as_dict(), to_pymatgen(crystal("b")).as_dict()]
