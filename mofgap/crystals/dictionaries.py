@@ -41,7 +41,8 @@ def made(
         frac = np.array(frac_coords, dtype=np.float64).reshape(-1, 3)
         numbers = np.array(atomic_numbers, dtype=np.int64).reshape(-1)
     except (TypeError, ValueError, OverflowError) as error:
-        raise StructureError(f"bad-structure: {error}") from error
+        what = "cell, positions or elements are no numbers, or too few"
+        raise StructureError(f"bad-structure: {what}; write it again") from error
     if not len(numbers) or len(numbers) != len(frac):
         raise StructureError(
             f"bad-structure: {len(numbers)} elements and {len(frac)} positions; give one of each an atom"
@@ -107,7 +108,8 @@ def crystal_of_dictionary(data: Any, structure_id: str, source: str, max_atoms: 
     except StructureError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, np.linalg.LinAlgError) as error:
-        what = f"{type(error).__name__}: {error}"
+        missing = isinstance(error, KeyError)
+        what = f"{error} is missing" if missing else "values of another kind or number than its format has"
         raise StructureError(f"bad-structure: a damaged structure ({what}); write it again") from error
     numbers = [known[symbol] for symbol in elements] if symbols else elements
     crystal = made(cell, frac, numbers, structure_id, source, max_atoms)

@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from itertools import zip_longest
 
+from mofgap.counts import counted
 from mofgap.crystals.ase_files import atoms_of, crystal_of_atoms
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import ambiguous, atomic_number, deuterium, symbol_of
-from mofgap.crystals.reasons import StructureError
+from mofgap.crystals.reasons import NUMBERS, StructureError, is_number, shown
 from mofgap.crystals.unit_cell import check_size
 
 _THREE_NUMBERS = re.compile(r"\s*(?:[-+]?\.?\d\S*(?:\s+|$)){3}")
@@ -44,12 +45,27 @@ def read_poscar(text: str, name: str, source: str, max_atoms: int) -> Crystal:
     mode += lines[mode].lstrip()[:1] in ("s", "S")  # selective dynamics
     end = mode + n_atoms + 1
     is_followed = any(map(_THREE_NUMBERS.match, lines[end : end + 1]))
-    if len(symbols) != len(counts) or n_atoms > len(lines) or is_followed:
+    if len(symbols) != len(counts) or end > len(lines) or is_followed:
         raise StructureError("bad-poscar: its numbers of atoms do not fit its lines; write it again")
     if any(map(_NEXT_FRAME.match, lines[end:])):
         raise StructureError("bad-poscar: a trajectory of several structures; give each in a file of its own")
+    _check_numbers(lines, 1, 1)
+    for place in (2, 3, 4, *range(mode + 1, end)):
+        _check_numbers(lines, place, 3)
     # ASE reads neither ZN nor the suffix of a potential, and velocities behind the atoms confuse it.
     lines[0 if is_vasp4 else 5] = " ".join(map(symbol_of, numbers))
     atoms = atoms_of("\n".join(lines[:end]) + "\n", "vasp", "bad-poscar")
     crystal = crystal_of_atoms(atoms, name, source, max_atoms)
     return replace(crystal, warnings=(*ambiguous(symbols), *deuterium(symbols)))
+
+
+def _check_numbers(lines: list[str], place: int, n: int) -> None:
+    """Refuse a line that does not begin with ``n`` numbers.
+
+    Raises:
+        StructureError: If the line at ``place`` has fewer, or Fortran's 1.0D+00.
+    """
+    words = lines[place].split()[:n]
+    if len(words) < n or not all(map(is_number, words)):
+        what = f"line {place + 1} ({shown(lines[place].strip())}) does not begin with {counted(n, 'number')}"
+        raise StructureError(f"bad-poscar: {what}; write {NUMBERS}")

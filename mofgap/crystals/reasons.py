@@ -7,6 +7,8 @@ MISSING, NO_MATCH, NO_STRUCTURES = "missing-file", "no-match", "no-structures"
 EMPTY_FOLDER = f"{NO_STRUCTURES}: holds no structure file"
 NOWHERE = (f"{MISSING}:", f"{NO_MATCH}:", EMPTY_FOLDER)
 """How the reason of an input begins that leads to no file."""
+NUMBERS = "numbers such as 0.5 or 1.5e-3"
+"""What a cure tells to write where Fortran's 1.5D-3 stands, or a word."""
 MAX_CHARACTERS = 300
 """Of a reason or a warning."""
 
@@ -35,6 +37,15 @@ def one_line(text: str) -> str:
 def shown(value: str) -> str:
     """A value of a file, shortened where it is long, so that the rest of the reason is kept."""
     return value if len(value) <= _MAX_VALUE else f"{value[: _MAX_VALUE - 1]}…"
+
+
+def is_number(word: str) -> bool:
+    """Whether a word of a file is a number as Python reads it."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def listed(values: list[str], most: int = 4) -> str:

@@ -15,7 +15,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import identifier_in
 from mofgap.crystals.elements import ambiguous, atomic_number, deuterium
 from mofgap.crystals.formats import LONGEST_NAME
-from mofgap.crystals.reasons import StructureError, listed
+from mofgap.crystals.reasons import NUMBERS, StructureError, is_number, listed, shown
 from mofgap.crystals.unit_cell import check_size
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_COLUMNS = 1000
 _LONGEST_LINE = 2**20
 _LATTICE = re.compile(r"\blattice\s*=", re.IGNORECASE)
+_CELL = re.compile(r"\bLattice=[\"'{\[]?([^\"'}\]]*)")
 _PROPERTIES = re.compile(r"\bProperties\s*=")
 _SPECIES = re.compile(r"\b(species|elements?|symbols?|type):S:1\b", re.IGNORECASE)
 # ASE keeps a column that it does not know as it stands; it would read CO as Co in that of species.
@@ -59,11 +60,42 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
     if "species:S:1" not in comment and ":I:1" not in comment:
         comment = _SPECIES.sub("species:S:1", comment)
     comment = comment.replace("species:S:1", f"{_SYMBOLS}:S:1")
-    atoms = atoms_of(f"{count}\n{comment}\n{atom_lines}", "extxyz", "bad-xyz")
+    try:
+        atoms = atoms_of(f"{count}\n{comment}\n{atom_lines}", "extxyz", "bad-xyz")
+    except StructureError as error:
+        raise StructureError(_fault(comment, atom_lines) or str(error)) from error
     warnings = _set_elements(atoms)
     given = identifier_in(atoms.info) if named else None
     name = name if given is None else str(atoms.info[given])[:LONGEST_NAME]
     return replace(crystal_of_atoms(atoms, name, source, max_atoms), warnings=tuple(warnings))
+
+
+def _fault(comment: str, atom_lines: str) -> str:
+    """What is wrong with the cell or the columns of a frame that ASE does not read; empty if nothing."""
+    cell = _CELL.search(comment)
+    if cell is not None and not (len(words := cell[1].split()) == 9 and all(map(is_number, words))):
+        return f"bad-xyz: Lattice ({shown(cell[1])}) is not nine numbers; write {NUMBERS}"
+    if not (kinds := _kinds(comment)):
+        return "bad-xyz: Properties is damaged; write it as species:S:1:pos:R:3"
+    for place, line in enumerate(atom_lines.splitlines(), start=1):
+        words = line.split()
+        if len(words) < len(kinds):
+            return f"bad-xyz: atom {place} has {len(words)} columns, not {len(kinds)}; write it again"
+        for kind, word in zip(kinds, words, strict=False):
+            if kind in "RI" and not is_number(word):
+                return f"bad-xyz: atom {place}: {shown(word)} is no number; write {NUMBERS}"
+    return ""
+
+
+def _kinds(comment: str) -> str:
+    """The kind of each column of an atom, such as ``SRRR``; empty where the second line is damaged."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    try:
+        parts = key_val_str_to_dict(comment)["Properties"].split(":")
+        return "".join(kind[0] * int(n) for kind, n in zip(parts[1::3], parts[2::3], strict=True))
+    except Exception:  # as ASE's readers raise on a damaged file
+        return ""
 
 
 def _n_columns(comment: str) -> int:

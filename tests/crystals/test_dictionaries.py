@@ -54,3 +54,19 @@ def test_charges_are_read_and_groups_of_atoms_and_deuterium_told(form: Any, tmp_
     entry = read(tmp_path, form(["CO", "O"]))
     assert isinstance(entry, Crystal) and entry.atomic_numbers.tolist() == [27, 8]
     assert [text.split(":")[0] for text in entry.warnings] == ["ambiguous-element"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("cell", [1, 2], "a damaged structure (values of another kind or number than"),
+        ("positions", {"array": {}}, "a damaged structure ('__ndarray__' is missing)"),
+        ("numbers", ["a", "b"], "cell, positions or elements are no numbers, or too few"),
+    ],
+)
+def test_a_damaged_structure_of_ase_is_refused_in_plain_words(
+    part: str, value: object, words: str, tmp_path: Path
+) -> None:
+    entry = read(tmp_path, {"cell": CELL, "positions": PLACES, "numbers": [30, 8]} | {part: value})
+    assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"bad-structure: {words}")
+    assert entry.reason.endswith("; write it again")

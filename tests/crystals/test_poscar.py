@@ -39,3 +39,19 @@ def test_a_trajectory_is_no_poscar(tmp_path: Path) -> None:
     (entry,) = read_all(tmp_path / "XDATCAR.vasp")
     assert isinstance(entry, ReadFailure) and entry.reason.startswith("bad-poscar: ")
     assert "several structures" in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("\n1\n", "\n1.0D+00\n", "line 2 (1.0D+00) does not begin with 1 number; write numbers such as 0.5"),
+        ("\n9 0 0", "\n9 0", "line 3 (9 0) does not begin with 3 numbers"),
+        (".5 0 0", ".5D+00 0 0", "line 10 (.5D+00 0 0) does not begin with 3 numbers"),
+        (".5 0 0\n", "", "its numbers of atoms do not fit its lines"),
+    ],
+)
+def test_a_line_without_its_numbers_is_named(old: str, new: str, words: str, tmp_path: Path) -> None:
+    text = "made\n1\n9 0 0\n0 9 0\n0 0 9\nC O\n1 1\nDirect\n0 0 0\n.5 0 0\n"
+    (tmp_path / "POSCAR").write_text(text.replace(old, new))
+    (entry,) = read_all(tmp_path / "POSCAR")
+    assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"bad-poscar: {words}")

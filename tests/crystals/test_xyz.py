@@ -86,3 +86,24 @@ def test_numbers_behind_colons_elsewhere_are_no_columns(tmp_path: Path) -> None:
     columns = f"Properties={COLUMNS['species']}:descriptors:R:256 source=localhost:8000"
     entry = read_xyz(tmp_path, columns, f"Zn 0 0 0{' 1' * 256}")
     assert isinstance(entry, Crystal)
+
+
+@pytest.mark.parametrize(
+    ("columns", "atom", "words"),
+    [
+        ("", "O 3.0D+00 0 0", "atom 2: 3.0D+00 is no number; write numbers such as 0.5"),
+        ("", "O 3 0", "atom 2 has 3 columns, not 4"),
+        ("Properties=species:S:pos:R:3", "O 3 0 0", "Properties is damaged; write it as species:S:1:pos:R:3"),
+    ],
+)
+def test_what_is_wrong_with_a_frame_is_named(columns: str, atom: str, words: str, tmp_path: Path) -> None:
+    entry = read_xyz(tmp_path, columns, "Zn 0 0 0", atom)
+    assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"bad-xyz: {words}")
+
+
+@pytest.mark.parametrize("cell", ["9 0 0", "9 0 0 0 9 0 0 0 9.0D+00"])
+def test_a_cell_that_is_not_nine_numbers_is_shown(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "x.xyz").write_text(f'1\nLattice="{cell}"\nZn 0 0 0\n')
+    (entry,) = read_all(tmp_path / "x.xyz")
+    assert isinstance(entry, ReadFailure)
+    assert entry.reason.startswith(f"bad-xyz: Lattice ({cell}) is not nine numbers; write")
