@@ -56,6 +56,7 @@ def screen(
         ConfigurationError: If a setting has the wrong type, is out of its range, or contradicts another.
         ModelError: If the model does not exist or is damaged.
         ValueError: If the model cannot give the chosen uncertainty, or the device is not available.
+        sklearn.exceptions.NotFittedError: If the model is a `GapRegressor` without a `fit`.
         FileNotFoundError: If a path or pattern of ``structures`` leads to no file.
         TypeError: If an item of ``structures`` is neither a path nor a structure, or an argument is unknown.
     """
@@ -63,7 +64,11 @@ def screen(
         if name not in settings_of(ScreeningConfig):
             raise TypeError(f"screen() has no argument {name!r}; {hint(name, signature(screen).parameters)}")
     model = settings.pop("model", None)
-    model = getattr(model, "model_", model)  # of a fitted regressor
+    if hasattr(model, "fit"):
+        from sklearn.utils.validation import check_is_fitted  # slow to import
+
+        check_is_fitted(model, "model_")
+        model = model.model_
     loaded = model if isinstance(model, GapPredictor) else None
     if loaded is not None and settings.get("level") is not None:
         raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")

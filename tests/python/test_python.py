@@ -192,6 +192,8 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
     assert estimator.get_params()["epochs"] == 2
     with pytest.raises(NotFittedError):
         estimator.predict(structures)
+    with pytest.raises(NotFittedError, match="Call 'fit'"):
+        mofgap.screen(structures, model=estimator)
     with pytest.raises(ValueError, match="as many gaps"):
         estimator.fit(structures, gaps[:2])
     with pytest.raises(ValueError, match="'cifs' is one text; give a list"):
