@@ -190,7 +190,8 @@ class ModelTraining(ComputeConfig, TrainingConfig):
     def notes(self) -> list[str]:
         """What the model to start from has in place of settings given here."""
         stays = kept(self._parent, self)
-        return [f"{self.from_model} keeps its own network: {'; '.join(stays)}"] if stays else []
+        words = f"{'; '.join(stays)} (as set or by default)"
+        return [f"{self.from_model} keeps its own network: {words}"] if stays else []
 
     @property
     def _parent(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def test_what_the_model_to_start_from_keeps_is_said(tmp_path: Path) -> None:
     made_of["target_modules"] = [r"blocks\.(0|1)\.(conv\.lin1|lin)"]
     (tmp_path / "config.json").write_text(json.dumps({"model": made_of}))
     training = ModelTraining(from_model=str(tmp_path))  # type: ignore[call-arg]
-    words = "blocks [0, 1], not [2, 3, 4]; rank 4, not 64"
+    words = "blocks [0, 1], not [2, 3, 4]; rank 4, not 64 (as set or by default)"
     assert training.notes == [f"{tmp_path} keeps its own network: {words}"]
     assert kept(model_settings(tmp_path), TrainingConfig(rank=4, blocks=(0, 1))) == []
     assert kept({"method": "full", "rank": 8}, TrainingConfig()) == ["method full, not balora"]
