@@ -12,6 +12,8 @@ from mofgap.cli.exits import NOTHING_DONE, fail, told
 from mofgap.cli.options import refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.counts import counted
+from mofgap.shipped import CONFIG, shipped_folder
+from mofgap.whole_file import sha256_of
 
 
 def gather(
@@ -38,6 +40,7 @@ def gather(
     """
     from mofgap.cli.screening_run import check_output, conclude, write_output
     from mofgap.screening.gather import gather as gather_shards
+    from mofgap.screening.origin import MODEL_DIGEST
     from mofgap.screening.table import PAGE, rows_path
 
     if part_rows is None or not output.is_dir():
@@ -57,4 +60,10 @@ def gather(
         else:
             found.write_parts(output, part_rows, command_line())
     where = f" of {counted(len(shards), 'shard')}"
-    conclude(outcome, novelty, duplicates, output, where, has_window=has_window)
+    model = None if _is_shipped(found.header[MODEL_DIGEST]) else "FOLDER"  # shards know no more of it
+    conclude(outcome, novelty, duplicates, output, where, has_window=has_window, model=model)
+
+
+def _is_shipped(digest: str) -> bool:
+    """Whether a shipped model has a config with this sha256."""
+    return any(sha256_of(path) == digest for path in shipped_folder("models").glob(f"*/{CONFIG}"))

@@ -382,7 +382,7 @@ def conclude(
         shard: The share that the file holds; None for the whole table. A share of failures alone is done.
         has_window: Whether there was a gap window.
         has_page: Whether a report of the table was written too.
-        model: Name or folder of the model that was asked for; the table has only its name.
+        model: Name or folder of the model, or a word for it; the table has only its name.
 
     Raises:
         typer.Exit: Always.

@@ -55,6 +55,16 @@ def test_sharded_is_unsharded_bit_for_bit(
     assert gathered.read_bytes() == whole.read_bytes()
     assert "10 structures" in found.output.replace(" of ", " ") and "3 failed" in found.output
     assert PBE_CAVEAT in done.output and PBE_CAVEAT in found.output
+    assert f"mofgap select {gathered} --model FOLDER (" in found.output
+
+
+def test_the_next_command_needs_no_model_where_a_shipped_one_made_the_shards(
+    tmp_path: Path, cifs: Path
+) -> None:
+    table = tmp_path / "t.csv"
+    mofgap("screen", cifs, "-o", table, "--shard", "1/1")
+    found = mofgap("gather", *tmp_path.glob("*.jsonl"), "-o", table)
+    assert f"mofgap select {table} --goal explore (" in found.output
 
 
 def test_shards_of_a_listing_make_the_same_table(tmp_path: Path, cifs: Path, model_folder: Path) -> None:
