@@ -129,6 +129,7 @@ class RunFolder:
         names += [
             name for name in self.files(patterns) if not name.startswith(tuple(f"{f}/" for f in folders))
         ]
+        names = list(dict.fromkeys(names))  # patterns of before and now may match the same
         if not names:
             return ""
         kept = self.path / STALE / stage

@@ -113,6 +113,7 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         inputs = _inputs(stage, config, folder)
         key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
+        begun |= {WRITES: stage.writes}
         last, damaged, work = folder.record(stage.name), folder.is_record_damaged(stage.name), stage.work
         if last.get("key") == key and last.get("end") and _is_there(last, folder):
             if not (_differing("describes", last["request"], request) or last.get(DESCRIBING)):
@@ -125,7 +126,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
             if last.get("key") != key or last.get("end"):
                 unknown = "its record is damaged" if damaged else "no record says what made it"
                 reason = _reason(last, folder, request, inputs) if last else unknown
-                moved = folder.set_aside(stage.name, (*stage.writes, *stage.costs), reason)
+                patterns = (*stage.writes, *stage.costs, *last.get(WRITES, ()))
+                moved = folder.set_aside(stage.name, patterns, reason)
                 begun |= {"moved": moved}
                 sys.stderr.write(f"{moved}\n" if moved else "")
                 folder.write_costs(stage.name, [])
@@ -152,6 +154,9 @@ def note(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stderr.write(f"{NOTE}{line}\n")
 
+
+WRITES = "writes"
+"""Key of a record with the patterns of what a stage makes, which another configuration may name otherwise."""
 
 DESCRIBING = "describing"
 """Key of a record while what a stage says of its result is written anew."""

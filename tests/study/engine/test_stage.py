@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -407,3 +408,19 @@ def test_stages_that_compute_know_their_device() -> None:
     screening = ShardedScreening(inputs=("none.cif",), device="cuda")
     found = {stage.rule: stage.device for stage in screening_stages(RunConfig("x", screening=screening))}
     assert found == {"screen": "cuda", "gather": "auto", "report": "auto"}
+
+
+@pytest.mark.parametrize(("old", "new"), [("a.txt", "b.txt"), ("a/**", "b/**"), ("a/**", "a"), ("a", "a/**")])
+def test_what_a_stage_wrote_under_another_name_is_set_aside(bench: Bench, old: str, new: str) -> None:
+    def write(_config: RunConfig, run: Path, name: str) -> None:
+        path = run / name.replace("**", "part")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+
+    for name in (old, new):
+        stage = bench._stage("first", partial(write, name=name), name)
+        bench.do(replace(stage, settings={"table": name}))
+    before, now = old.split("/")[0], new.split("/")[0]
+    assert (bench.folder.path / "stale/first/1" / before).exists()
+    assert before == now or not (bench.folder.path / before).exists()
+    assert (bench.folder.path / new.replace("**", "part")).read_text() == new
