@@ -64,6 +64,7 @@ def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 def show(run: Folder) -> None:
     """Show command, versions, inputs, cost and metrics of a run."""
     from mofgap.study.engine.runs import flat, open_run, read_metrics
+    from mofgap.study.engine.training import CALIBRATE
 
     with told():
         manifest = open_run(run)
@@ -89,7 +90,8 @@ def show(run: Folder) -> None:
     _print(rows)
     if metrics := flat(read_metrics(run)):
         typer.echo()
-        _print([["metric", "value"], *([key, _short(value)] for key, value in metrics.items())])
+        before = " (before the calibration)" if CALIBRATE in manifest["stages"] else ""
+        _print([[f"metric{before}", "value"], *([key, _short(value)] for key, value in metrics.items())])
 
 
 @runs.command(no_args_is_help=True)

@@ -32,40 +32,52 @@ _ALWAYS = {
 
 def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage], command: str) -> None:
     """Write the manifest of a run, finished or not, with all that has been done so far."""
-    records = {stage.name: folder.record(stage.name) for stage in stages}
+    content = {
+        "version": VERSION,
+        "name": config.name,
+        "planned": [stage.name for stage in stages],
+        "command": command,
+        "seen_from": str(Path.cwd()),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config_digest": digest(to_dict(config)),
+        "seeds": _seeds(config),
+        **environment(),
+        "outputs": {RUN_CONFIG: sha256(folder.path / RUN_CONFIG)},
+    }
+    found = _with_done(content, folder)
+    write_checked(folder.path / MANIFEST, found | {"finished": len(found["stages"]) == len(stages)})
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder; empty where there is none, or it is damaged or of another version.
+
+    Of a run that is at work, or was killed, it has the stages that were done since it was written.
+    """
+    found = read_checked(run / MANIFEST)
+    if found.get("version") != VERSION or not found.keys() >= _ALWAYS:
+        return {}
+    return found if found["finished"] or "planned" not in found else _with_done(found, RunFolder(run))
+
+
+def _with_done(content: dict[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """A manifest with what there is to say of those of its planned stages that are done now."""
+    records = {name: folder.record(name) for name in content["planned"]}
     ended = {name: r for name, r in records.items() if r.get("end") and folder.done(name).exists()}
     # The last request of what is done has the same inputs, which may have been moved since.
     done = {name: r | {"request": folder.request(name) or r["request"]} for name, r in ended.items()}
     outputs = {path: known for record in done.values() for path, known in record["outputs"].items()}
     inputs = {path: known for r in done.values() for path, known in r["request"]["inputs"].items()}
-    ends = [record["end"] for record in done.values()]
-    starts = [record["start"] for record in done.values()]
-    content = {
-        "version": VERSION,
-        "name": config.name,
-        "finished": len(done) == len(stages),
-        "command": command,
-        "seen_from": str(Path.cwd()),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "start": min(starts, default=None),
-        "end": max(ends, default=None),
-        "seconds": round(sum(record["cost"]["seconds"] for record in done.values()), 2),
-        "cpu_seconds": round(sum(record["cost"]["cpu_seconds"] for record in done.values()), 2),
-        "peak_memory_mb": max((record["cost"]["peak_memory_mb"] for record in done.values()), default=None),
-        "config_digest": digest(to_dict(config)),
-        "seeds": _seeds(config),
-        **environment(),
+    costs = [record["cost"] for record in done.values()]
+    return content | {
+        "start": min((record["start"] for record in done.values()), default=None),
+        "end": max((record["end"] for record in done.values()), default=None),
+        "seconds": round(sum(cost["seconds"] for cost in costs), 2),
+        "cpu_seconds": round(sum(cost["cpu_seconds"] for cost in costs), 2),
+        "peak_memory_mb": max((cost["peak_memory_mb"] for cost in costs), default=None),
         "inputs": dict(sorted(inputs.items())),
-        "outputs": {RUN_CONFIG: sha256(folder.path / RUN_CONFIG), **dict(sorted(outputs.items()))},
+        "outputs": content["outputs"] | dict(sorted(outputs.items())),
         "stages": {name: _stage(record) for name, record in done.items()},
     }
-    write_checked(folder.path / MANIFEST, content)
-
-
-def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run folder; empty where there is none, or it is damaged or of another version."""
-    found = read_checked(run / MANIFEST)
-    return found if found.get("version") == VERSION and found.keys() >= _ALWAYS else {}
 
 
 def environment() -> dict[str, Any]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MODEL, CALIBRATED = "model", "calibrated"
 """Folders of a run with the model as it was trained, and as it was calibrated on other structures."""
 
+CALIBRATE = "calibrate"
+"""The stage that calibrates it. Metrics of the run are those of the training, before it."""
+
 
 def training_stages(config: RunConfig) -> Iterator[Stage]:
     """The training, and the calibration where there is one; none where a run trains no model."""
@@ -35,7 +38,7 @@ def made_by(config: RunConfig) -> tuple[str, str] | None:
     """The stage that makes the model of a run, and its folder; None where a run trains none."""
     if config.job is None:
         return None
-    return ("train", MODEL) if config.calibration is None else ("calibrate", CALIBRATED)
+    return ("train", MODEL) if config.calibration is None else (CALIBRATE, CALIBRATED)
 
 
 def _train(config: RunConfig) -> Stage:
@@ -69,7 +72,7 @@ def _calibrate(asked: RunCalibration) -> Stage:
     settings = to_dict(asked)
     files = [settings.pop("labels"), *filter(None, [settings.pop("cifs")])]
     return Stage(
-        rule="calibrate",
+        rule=CALIBRATE,
         work=_do_calibrate,
         settings=settings,
         modules=("mofgap.training.recalibration",),

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.configuration import digest, to_dict
+from mofgap.study.engine.checked_json import write_checked
 from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.manifest import read_manifest, verify
@@ -55,6 +56,34 @@ def test_a_run_at_work_is_listed_as_not_finished_with_its_own_settings(
         assert read_manifest(run)["finished"]
         assert seen[-1]["command"] == command and seen[-1]["config_digest"] == digest(to_dict(each))
         assert not seen[-1]["finished"] and not seen[-1]["stages"]
+
+
+def test_a_killed_run_shows_what_it_did_and_metrics_whether_they_are_of_before_a_calibration(
+    tmp_path: Path, model_folder: Path, write_cifs: Callable[[Path, int], list[Path]]
+) -> None:
+    inputs = (str(write_cifs(tmp_path / "cifs", 1)[0]),)
+    screening = ShardedScreening(inputs=inputs, model=str(model_folder))  # type: ignore[call-arg]
+    run = Run(RunConfig("x", screening=screening, report=False), tmp_path)
+    run.run(Executor(1), lambda _: None)
+    stages, outputs = (read_manifest(tmp_path)[name] for name in ("stages", "outputs"))
+    for name in stages:
+        run.folder.done(name).unlink()
+    run._write_manifest()  # as a run that begins
+    assert not read_manifest(tmp_path)["stages"]
+    for name in stages:
+        run.folder.done(name).touch()
+    found = read_manifest(tmp_path)  # as a kill leaves it
+    assert not found["finished"] and found["stages"] == stages and found["outputs"] == outputs
+    shown = CliRunner().invoke(app, ["runs", "show", str(tmp_path)]).stdout
+    assert "gather" in shown
+
+    (tmp_path / "metrics.json").write_text('{"test": {"mae_ev": 0.2}}')
+    for name, words in (("gather", "metric "), ("calibrate", "metric (before the calibration)")):
+        write_checked(
+            tmp_path / "manifest.json", found | {"finished": True, "stages": {name: stages["gather"]}}
+        )
+        shown = CliRunner().invoke(app, ["runs", "show", str(tmp_path)]).stdout
+        assert words in shown and ("calibration" in words) == ("calibration" in shown)
 
 
 def test_the_inputs_of_a_run_are_known_by_where_they_are_now(
