@@ -85,8 +85,7 @@ def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
 
 def compare(config: ComparisonConfig, run: Path) -> None:
     """All predictions in one table, their scores, and the verdicts."""
-    from mofgap.study.engine.metrics import write_metrics
-    from mofgap.study.judge.summary import summarise
+    from mofgap.study.judge.summary import summarise, write_metrics
 
     summarise(config, run)
     write_metrics(run)
@@ -278,7 +277,6 @@ def _compare(wanted: ComparisonConfig) -> Stage:
         },
         modules=(
             "mofgap.study.judge.summary",
-            "mofgap.study.engine.metrics",
             *dict.fromkeys(type(method).__module__ for method in methods()),
         ),
         writes=(PREDICTIONS, "comparison.*", METRICS),

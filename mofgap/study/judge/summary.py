@@ -11,6 +11,7 @@ import pandas as pd
 
 from mofgap.configuration import to_dict
 from mofgap.datasets.groups import group_of
+from mofgap.shipped import METRICS
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import Dataset, read
 from mofgap.study.judge.ablations import changes
@@ -27,9 +28,11 @@ from mofgap.study.layout import (
     SUMMARY,
     SUMMARY_VERSION,
     Layout,
+    read_json,
     write_parquet,
 )
 from mofgap.study.members import tabled
+from mofgap.study.methods.method import way
 from mofgap.whole_file import finite, write_json, write_text
 
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
@@ -52,6 +55,22 @@ def summarise(config: ComparisonConfig, run: Path) -> None:
     write_text(run / REPORT, markdown(summary))
     write_json(run / SUMMARY, summary)
     write_text(run / COSTS, costs(layout, wanted).to_csv(index=False, lineterminator="\n"))
+
+
+def write_metrics(run: Path) -> None:
+    """Write ``metrics.json``: the scores of every method, calibrated where it has a spread.
+
+    ``{split: {method: {metric: mean over seeds}}}``, a method with draws or members as ``METHOD@N`` and one
+    of an ablation as ``METHOD:ABLATION``.
+    """
+    content: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in read_json(run / SUMMARY)["methods"]:
+        if entry["spread"] == "epistemic" or (entry["spread"] == "total" and entry["calibration"] == "raw"):
+            continue
+        name = entry["method"] + (f":{entry['variant']}" if entry["variant"] else "")
+        kept = {k: v for k, v in entry["mean"].items() if v is not None}
+        content.setdefault(entry["split"], {})[way(name, entry["n_samples"])] = kept
+    write_json(run / METRICS, content)
 
 
 def _summary(
