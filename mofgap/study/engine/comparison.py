@@ -99,7 +99,7 @@ def report(config: ComparisonConfig, run: Path) -> None:
     write_text(run / "report.html", comparison_page(read_compared(run, with_manifest=False)))
 
 
-def rows_digest(config: ComparisonConfig, run: Path, name: str) -> str:
+def digest_of_trained(config: ComparisonConfig, run: Path, name: str) -> str:
     """A digest of the rows of a training. Other rows of the table do not change it."""
     from mofgap.study.dataset import read
 
@@ -108,7 +108,7 @@ def rows_digest(config: ComparisonConfig, run: Path, name: str) -> str:
     return digest(dataset.content(rows), len(dataset.rows(wanted.split, "val")))
 
 
-def rows_of(config: ComparisonConfig, run: Path, split: str) -> str:
+def digest_of_predicted(config: ComparisonConfig, run: Path, split: str) -> str:
     """A digest of the rows of a split that are trained on and predicted."""
     from mofgap.study.dataset import read
 
@@ -206,7 +206,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
         costs=(f"members/{each.name}/{COST}",),
         after=("encode",),
         reads=("encoder/encoder.*",),
-        content=partial(_of_comparison, rows_digest, (each.name,)),
+        content=partial(_of_comparison, digest_of_trained, (each.name,)),
         describes={
             "n_val_calibration": wanted.prediction.n_val,
             "level_of_theory": wanted.data.level_of_theory,
@@ -240,7 +240,7 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
         ),
         reads=("members/**/*.safetensors", "predictions/**/*.parquet"),
         files=(str(published),) if published else (),
-        content=partial(_of_comparison, rows_of, (one.split,)),
+        content=partial(_of_comparison, digest_of_predicted, (one.split,)),
     )
 
 
@@ -260,7 +260,7 @@ def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
         writes=(f"calibrated/{split}.parquet",),
         after=("encode", *(f"predict/{name}" for name in predicted)),
         reads=("encoder/features-*", "predictions/**/*.parquet"),
-        content=partial(_of_comparison, rows_of, (split,)),
+        content=partial(_of_comparison, digest_of_predicted, (split,)),
     )
 
 
