@@ -22,6 +22,7 @@ MAX_ROWS = 50
 _WIDEST_BAR, _NARROWEST_BAR = 40, 16
 _GAP, _FORMULA, _INSIDE, _WARNINGS = 13, 20, 11, 16
 """Characters of the columns without names and bars, with the space between them."""
+_NARROWEST_NAME = 12
 
 _Column = tuple[str | Text, dict[str, Any], Callable[[Row], Text]]
 _RIGHT = {"justify": "right", "no_wrap": True}
@@ -49,23 +50,32 @@ def render(console: Console, rows: Sequence[Row], window: Window, n_shown: int =
     console.print(table)
     if len(ranked) > len(shown):
         console.print(Text(f"... {len(ranked) - len(shown)} more: -o FILE keeps them all, --top N shows N"))
+    if any(row.warnings for row in shown):
+        console.print(Text("The column warnings of -o FILE has the texts of warnings and notes."))
 
 
 def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
     """Heading, layout and cells of each column, for a terminal of so many characters.
 
-    A name is never broken. Where there is no room, first the formula is left out, then the bars.
+    Where there is no room, first the formula is left out, then the bars. Then long names are
+    folded, so that no name of a warning is.
     """
     top_ev, two_levels = axis_end(shown), shown[0].pbe_gap_ev is not None
     longest = max(9, *(len(shortened(row.structure_id)) for row in shown))
-    taken = 6 + longest + 2 + _GAP * (1 + two_levels) + _INSIDE * (window is not None) + _WARNINGS
+    rest = 6 + _GAP * (1 + two_levels) + _INSIDE * (window is not None)
+    words = " ".join(["warnings", *(named_warnings(row, brief=True).plain for row in shown)]).split()
+    word = max(map(len, words))
+    taken = rest + longest + 2 + max(_WARNINGS, word)
     with_formula = total >= taken + _FORMULA + _NARROWEST_BAR + 4
     left = total - taken - (_FORMULA if with_formula else 0)
     width = min(_WIDEST_BAR, left) if left >= _NARROWEST_BAR else 0
+    brief = left < _NARROWEST_BAR
+    room = max(_NARROWEST_NAME, min(longest, total - rest - word))
+    name = {"overflow": "fold", "width": room} if room < longest else {"no_wrap": True}
     own = functional(shown[0].level_of_theory) if two_levels else "gap"
     columns: list[_Column] = [
         ("#", _RIGHT, lambda row: Text(str(row.rank))),
-        ("structure", {"no_wrap": True}, lambda row: Text(shortened(row.structure_id))),
+        ("structure", name, lambda row: Text(shortened(row.structure_id))),
     ]
     if with_formula:
         how = {"overflow": "ellipsis", "no_wrap": True, "max_width": 18}
@@ -78,8 +88,7 @@ def _columns(shown: Sequence[Row], window: Window, total: int) -> list[_Column]:
         columns.append((axis(top_ev, width), {"no_wrap": True}, lambda row: bar(row, window, top_ev, width)))
     if window is not None:
         columns.append(("in window", _RIGHT, lambda row: Text(f"{row.p_in_window or 0:.0%}")))
-    brief = left < _NARROWEST_BAR
-    folded = {"overflow": "fold", "min_width": len("warnings")}
+    folded = {"overflow": "fold", "min_width": word}
     columns.append(("warnings", folded, lambda row: named_warnings(row, brief=brief)))
     return columns
 

@@ -83,6 +83,20 @@ def test_a_narrow_terminal_keeps_the_names() -> None:
     assert len(text.splitlines()) <= 4
 
 
+def test_a_narrow_terminal_keeps_the_names_of_warnings() -> None:
+    name = "2019-ASR_cg0505814_si_001_clean"
+    row = replace(ROW, structure_id=name, level_of_theory="HSE06", pbe_gap_ev=1.0)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    render(console, [replace(row, warnings="missing-hydrogens: x | open-shell-metal: y")], (1.8, 3.0))
+    lines = console.file.getvalue().splitlines()
+    assert any("missing-hydrogens," in line for line in lines) and all(len(line) <= 80 for line in lines)
+    assert name in "".join(line[3:22].strip() for line in lines[1:]), "a long name is folded, not cut"
+
+
+def test_the_table_says_where_the_texts_are() -> None:
+    assert "-o FILE" in shown([ROW], None) and "-o FILE" not in shown([replace(ROW, warnings="")], None)
+
+
 def test_a_very_narrow_terminal_keeps_the_error_bar() -> None:
     row = replace(ROW, structure_id="MOF-74-Zn_FIJDOS", level_of_theory="HSE06", pbe_gap_ev=1.0)
     console = Console(file=io.StringIO(), width=44, color_system=None)
