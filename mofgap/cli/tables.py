@@ -18,6 +18,9 @@ from mofgap.whole_file import finite
 MAX_NAMES = 6
 """Words without a dash, one after the other, that a recorded command has; a shell makes many of ``*.cif``."""
 
+SHORT = 16
+"""Characters of a cell that is never broken, such as ``2.57 ± 0.86``."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -44,14 +47,16 @@ def _show_table(rows: Sequence[Mapping[Any, Any]], columns: Mapping[str, str]) -
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
+    cells = {name: [_short(_text(row.get(name), 4)) for row in rows] for name in columns}
+    short = {name for name in columns if max(map(len, cells[name]), default=0) <= SHORT}
+    has_words = any(" " in cell for name in columns if name not in short for cell in cells[name])
     for name, heading in columns.items():
-        values = [row.get(name) for row in rows]
-        numeric = any(isinstance(value, int | float) for value in values)
-        is_name = not numeric and all(" " not in str(value or "") for value in values)
-        justify: Any = "right" if numeric else "left"
-        table.add_column(heading, justify=justify, no_wrap=numeric or is_name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_short(_text(row.get(name), 4))) for name in columns))
+        numeric = any(isinstance(row.get(name), int | float) for row in rows)
+        is_name = not any(" " in cell for cell in cells[name])
+        whole = name in short or (is_name and has_words)  # something must give way on a narrow terminal
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=whole, overflow="fold")
+    for texts in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, texts))
     Console().print(table)
 
 

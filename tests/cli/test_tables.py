@@ -40,6 +40,15 @@ def test_a_terminal_gets_a_table_whose_names_are_whole(monkeypatch: pytest.Monke
     assert all(len(line) <= 80 for line in text.splitlines())
 
 
+def test_a_gap_keeps_its_error_bar_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
+    numbers = {f"n{i}": f"heading {i}" for i in range(5)}
+    row = {"name": NAME, "gap": "2.57 ± 0.86"} | dict.fromkeys(numbers, 1)
+    show([row], {"name": "structure", "gap": "gap / eV"} | numbers)
+    lines = re.sub("\x1b[^m]*m", "", stream.getvalue()).splitlines()
+    assert "2.57 ± 0.86" in lines[1] and all(len(line) <= 80 for line in lines)
+
+
 def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
     monkeypatch.setenv("NO_COLOR", "1")
