@@ -52,7 +52,7 @@ def calibrate(
     with told():
         source = find_model(model)
         table = read_labels(labels, cifs, target, needed=(), disorder=disorder, max_atoms=max_atoms)
-        tell_left_out(table, "read")  # it is told below how many were used
+        tell_left_out(table, "warning:")  # it is told below how many were used
         found = recalibrated(source, table, output, output.name, command_line())
     for line in notes_on_calibration(found, target):
         say(line)

@@ -32,5 +32,5 @@ def test_nothing_is_said_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_done_with_faulty_files_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """Calibration leaves out some of them, and says how many afterwards."""
     labels = Labels(pd.DataFrame(), "gap_ev", ("a: no label",), (), ("b: its file is probably faulty: x",))
-    tell_left_out(labels, "read")
-    assert capsys.readouterr().err == "skipped a: no label\nread b: its file is probably faulty: x\n"
+    tell_left_out(labels, "warning:")
+    assert capsys.readouterr().err == "skipped a: no label\nwarning: b: its file is probably faulty: x\n"
