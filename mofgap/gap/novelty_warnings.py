@@ -35,6 +35,9 @@ UNCALIBRATED = "not-calibrated"
 NOTES = checks.NOTES | {IN_TRAINING, SAME_REFCODE, EXPERIMENTAL, EXTRAPOLATION, UNCALIBRATED, "duplicate"}
 """Names of warnings that state a fact, not a reason to check the structure."""
 
+KNOWN = frozenset({IN_TRAINING, SAME_REFCODE})
+"""Names of notes that a gap may be known already. Tables name them, and count other notes."""
+
 
 def is_note(text: str) -> bool:
     """Whether a warning, ``name: what``, is one of `NOTES`."""

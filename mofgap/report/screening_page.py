@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from mofgap.choices import N_CARDS
 from mofgap.counts import counted
-from mofgap.gap.novelty_warnings import NOT_CALIBRATED, NOTES
+from mofgap.gap.novelty_warnings import KNOWN, NOT_CALIBRATED, NOTES
 from mofgap.report import plots
 from mofgap.report.elements import colours_of, periodic_table
 from mofgap.report.formula import with_subscripts
@@ -275,4 +275,4 @@ def _rows_json(table: Screened, window: Window) -> Markup:
     ends = list(table.ends) if table.coverage else []
     shaded = window and [min(_FAR_EV, max(-_FAR_EV, end)) for end in window]
     content = {"columns": list(table.frame.columns), "values": columns, "window": shaded, "ends": ends}
-    return as_json(content | {"notes": sorted(NOTES)})
+    return as_json(content | {"notes": sorted(NOTES), "known": sorted(KNOWN)})

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mofgap.counts import counted
-from mofgap.gap.novelty_warnings import NOTES
+from mofgap.gap.novelty_warnings import KNOWN, NOTES
 from mofgap.screening.levels import functional
 from mofgap.screening.row import Row, shortened, warnings_of
 from mofgap.screening.table import Window
@@ -137,15 +137,17 @@ def bar(row: Row, window: Window, top_ev: float, width: int) -> Text:
 def named_warnings(row: Row, brief: bool = False) -> Text:
     """The names of a row's warnings, without their explanations; several notes as their number, in grey.
 
+    Notes that the gap may be known are named: such a structure need not be computed.
+
     Args:
         row: A predicted row.
         brief: Count even a single note, which states a fact, instead of naming it.
     """
     names = [name for name, _ in warnings_of(row.warnings)]
-    n_notes = sum(name in NOTES for name in names)
+    n_notes = sum(name in NOTES - KNOWN for name in names)
+    number = []
     if n_notes > (0 if brief else 1):  # many rows have the same ones
-        others = Text(", ").join(Text(name, "yellow") for name in names if name not in NOTES)
-        notes = Text(counted(n_notes, "note"), "bright_black")
-        return Text(", ").join(filter(None, [others, notes]))
-    styles = ["bright_black" if name in NOTES else "yellow" for name in names]
-    return Text(", ").join(Text(name, style) for name, style in zip(names, styles, strict=True))
+        names = [name for name in names if name not in NOTES - KNOWN]
+        number = [Text(counted(n_notes, "note"), "bright_black")]
+    styled = [Text(name, "bright_black" if name in NOTES else "yellow") for name in names]
+    return Text(", ").join(styled + number)

@@ -209,7 +209,7 @@ def test_rows_that_were_sorted_otherwise_come_by_rank(port: int, tmp_path: Path)
 
 
 def test_names_stay_whole_and_notes_are_counted(port: int, tmp_path: Path) -> None:
-    notes = "bond-lengths: brought to DFT | open-shell-metal: Fe | novel: far away"
+    notes = "bond-lengths: brought to DFT | same-refcode: x | open-shell-metal: Fe | novel: far away"
     rows = [
         Row(
             i, f"{name}.cif", name, "warning", "", "C8H5AlO5", 38, 4.0, 0.3, 0.2, 0.2, 3.5, 4.5, 0.1, 0.2,
@@ -225,7 +225,7 @@ def test_names_stay_whole_and_notes_are_counted(port: int, tmp_path: Path) -> No
         lines = "new Set([...link.querySelectorAll('.part')].map((part) => part.offsetTop)).size"
         assert session.run(f"return [...document.querySelectorAll('.link')].map((link) => {lines})") == [1, 1]
         chips = "return [...document.querySelector('td.notes').children].map((chip) => chip.textContent)"
-        assert session.run(chips) == ["novel", "2 notes"]
+        assert session.run(chips) == ["same-refcode", "novel", "2 notes"]
     finally:
         session.close()
 

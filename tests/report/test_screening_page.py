@@ -311,6 +311,7 @@ def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
     assert "<b>SAHYIK</b> <small>qmof-1</small> <span>3.44 eV</span>" in page
     assert "<b>qmof-2</b> <small></small> <span>gap not known</span>" in page
     names = json.loads(re.search(r'"notes":(\[[^]]*\])', page)[1])  # type: ignore[index]
+    assert '"known":["in-training","same-refcode"]' in page.replace(", ", ",").replace(": [", ":[")
     assert names == sorted(NOTES) and {"in-training", "hydrogen-lengths"} <= set(names)
 
 

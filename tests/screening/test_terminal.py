@@ -93,6 +93,11 @@ def test_a_narrow_terminal_keeps_the_names_of_warnings() -> None:
     assert name in "".join(line[3:22].strip() for line in lines[1:]), "a long name is folded, not cut"
 
 
+def test_a_note_that_the_gap_may_be_known_is_named() -> None:
+    notes = "bond-lengths: a | same-refcode: b | open-shell-metal: c"
+    assert "same-refcode, 2 notes" in " ".join(shown([replace(ROW, warnings=notes)], None).split())
+
+
 def test_the_table_says_where_the_texts_are() -> None:
     assert "-o FILE" in shown([ROW], None) and "-o FILE" not in shown([replace(ROW, warnings="")], None)
 

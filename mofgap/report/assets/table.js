@@ -103,16 +103,19 @@
     return bar;
   }
 
-  // Warnings by name; of notes their number alone, since many rows have the same ones.
+  // Warnings by name, also notes that the gap may be known; of other notes, which many rows have, the number.
   function warnings(cell, i) {
     if (column.status[i] === "failed") {
       cell.append(make("span", "", column.reason[i] || ""));
       return;
     }
     const parts = (column.warnings[i] || "").split(" | ").filter(Boolean);
-    const notes = parts.filter((part) => data.notes.includes(part.split(":")[0]));
+    const known = (part) => data.known.includes(part.split(":")[0]);
+    const notes = parts.filter((part) => data.notes.includes(part.split(":")[0]) && !known(part));
     const chip = (css, text, title) => { cell.appendChild(make("span", css, text)).title = title; };
-    for (const part of parts) if (!notes.includes(part)) chip("chip", part.split(":")[0], part);
+    for (const part of parts) {
+      if (!notes.includes(part)) chip(known(part) ? "chip note" : "chip", part.split(":")[0], part);
+    }
     if (notes.length === 1) chip("chip note", notes[0].split(":")[0], notes[0]);
     else if (notes.length) chip("chip note", `${notes.length} notes`, notes.join("\n"));
   }
