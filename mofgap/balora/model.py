@@ -174,14 +174,18 @@ class BaLoRA(nn.Module):
         return sensitivity(forward, self.layers, n_inputs, row_to_input, per_row=per_row, n_dims=n_dims)
 
     def parameters_to_train(self, noise_lr: float | None = None) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: unfrozen parameters of the model, then those of alpha if any.
+        """Parameter groups for an optimiser: unfrozen parameters of the model, then any of the noise.
 
         Args:
-            noise_lr: Learning rate of the parameters of alpha; the optimiser's default when ``None``.
+            noise_lr: Learning rate of the parameters of alpha, or of the standard deviations of A where they
+                are learned; the optimiser's default when ``None``.
         """
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.model.parameters() if p.requires_grad]}]
-        if of_alpha := [p for name, p in self.named_parameters() if not name.startswith("model.")]:
-            groups.append({"params": of_alpha, **({} if noise_lr is None else {"lr": noise_lr})})
+        of_noise = {n: p for n, p in self.named_parameters() if not n.startswith("model.")}
+        of_noise |= {n: p for n, p in self.named_parameters() if n.endswith(".lora_log_std")}
+        others = [p for n, p in self.named_parameters() if p.requires_grad and n not in of_noise]
+        groups: list[dict[str, Any]] = [{"params": others}]
+        if of_noise:
+            groups.append({"params": [*of_noise.values()], **({} if noise_lr is None else {"lr": noise_lr})})
         return groups
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import mofgap.balora
-from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll, merge, unadapt
+from mofgap.balora import BaLoRA, BaLoRAConfig, elbo_loss, gaussian_nll, get_balora_model, merge, unadapt
 
 CONFIG = BaLoRAConfig(target_modules=("0", "2"), r=4, prior_rate=0.2, initial_alpha=0.01)
 
@@ -44,6 +44,14 @@ def test_parameter_groups_train_adapters_head_and_noise_network() -> None:
     assert model.noise_network is not None
     assert len(noise["params"]) == len(list(model.noise_network.parameters()))
     assert "lr" not in model.parameters_to_train()[1]
+
+
+def test_learned_standard_deviations_have_the_learning_rate_of_the_noise() -> None:
+    model = get_balora_model(make_net(), BaLoRAConfig(posterior="diagonal"))
+    trained, noise = model.parameters_to_train(noise_lr=0.5)
+    assert [tuple(p.shape) for p in trained["params"]] == [(8, 3), (16, 8), (8, 16), (1, 8)]
+    assert [id(p) for p in noise["params"]] == [id(layer.lora_log_std) for layer in model.layers.values()]
+    assert noise["lr"] == 0.5
 
 
 def test_without_features_it_is_lora() -> None:
