@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from torch import nn
 
 from mofgap.balora.config import ALL_LINEAR, BaLoRAConfig, as_patterns
-from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, reason_against
+from mofgap.balora.kinds import NAMES, adapted_kind, is_linear, reason_against, refuse_lazy
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.saved import TrainedModule, trained_modules
 
@@ -34,7 +34,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
 
     Raises:
         ValueError: If a pattern of ``config`` matches no layer that can be adapted, or the model is adapted
-            already, by PEFT too.
+            already, by PEFT too, or has lazy layers that were never called.
         ValueError: If a matched layer cannot be adapted: it does more than its kind, or it is the output
             projection of ``nn.MultiheadAttention``, which is never called.
     """
@@ -44,6 +44,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
         raise ValueError(
             "the model is adapted by PEFT: call its merge_and_unload, or load its folder instead"
         )
+    refuse_lazy(model)
     found, trained = layers_to_adapt(model, config), to_save(model, config.modules_to_save)
     model.requires_grad_(False)
     layers = {}

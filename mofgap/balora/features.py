@@ -15,7 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mofgap.balora.arguments import logits_of
 from mofgap.balora.config import BaLoRAConfig
-from mofgap.balora.kinds import adapted_kind, is_never_called
+from mofgap.balora.kinds import adapted_kind, is_never_called, refuse_lazy
 from mofgap.balora.linear import AdaptedConv1D
 
 Callback = Callable[..., Tensor]
@@ -38,9 +38,11 @@ class FrozenFeatures:
 
     Raises:
         ValueError: If the model has no module of that name, or its width is unknown and not in the config.
+        ValueError: If the model has lazy layers that were never called.
     """
 
     def __init__(self, model: nn.Module, config: BaLoRAConfig) -> None:
+        refuse_lazy(model)
         self.takes_input = config.features is None
         self.name = _last_layer(model) if config.features is None else config.features
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from mofgap.balora.conv import AdaptedConv2d
@@ -38,6 +39,17 @@ def is_linear(module: nn.Module) -> bool:
 def is_never_called(module: nn.Module) -> bool:
     """Whether a layer is the output projection of ``nn.MultiheadAttention``, which reads only its weight."""
     return isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuse a model with layers whose weights the first call makes.
+
+    Raises:
+        ValueError: If it has one, such as ``nn.LazyLinear``.
+    """
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{name} has no values yet: call the model once with an input, then adapt it")
 
 
 def reason_against(module: nn.Module) -> str:

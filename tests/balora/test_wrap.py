@@ -260,3 +260,12 @@ def test_what_is_trained_and_not_saved_is_told(tmp_path: Path) -> None:
     model.model.get_submodule("2").requires_grad_(True)
     with pytest.warns(UserWarning, match=r"2\.weight, 2\.bias: trained, but not saved.*modules_to_save"):
         model.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{}, {"target_modules": "2"}, {"posterior": "none"}])
+def test_a_lazy_layer_is_to_be_called_first(settings: Any) -> None:
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 1))
+    with pytest.raises(ValueError, match=r"0\.weight has no values yet: call the model once"):
+        get_balora_model(model, BaLoRAConfig(**settings))
+    model(X)
+    assert get_balora_model(model, BaLoRAConfig(**settings)).eval()(X).shape == (6, 1)
