@@ -34,11 +34,12 @@ class InputRows:
         """Whether the leading dimension of ``x`` counts rows (true) or inputs (false).
 
         Raises:
-            ValueError: If the leading dimension of ``x`` is neither the number of rows nor that of inputs.
+            ValueError: If the leading dimension of ``x`` is neither the number of rows nor that of inputs,
+                and there are several inputs: of one input everything is its own.
         """
         if self.row_to_input is not None and x.shape[0] == self.row_to_input.shape[0]:
             return True
-        if x.shape[0] == self.n_inputs:
+        if self.n_inputs in (1, x.shape[0]):
             return False
         rows = "no row_to_input" if self.row_to_input is None else f"{len(self.row_to_input)} rows"
         raise ValueError(
@@ -54,12 +55,12 @@ class InputRows:
             x: (n_rows, ..., d) or (n_inputs, ..., d).
 
         Returns:
-            (n_rows or n_inputs, 1, ..., k), which broadcasts against ``x``.
+            (n_rows or n_inputs, 1, ..., k), which broadcasts against ``x`` (for one input, whatever x is).
         """
         if self.has_own_rows(x):
             assert self.row_to_input is not None
             values = values.index_select(0, self.row_to_input)
-        return values.view(x.shape[0], *[1] * (x.ndim - 2), values.shape[-1])
+        return values.view(len(values), *[1] * (x.ndim - 2), values.shape[-1])
 
     def draw(
         self, make: Callable[..., Tensor], like: Tensor, generators: Sequence[torch.Generator]
@@ -79,10 +80,9 @@ class InputRows:
 
     def counts(self, x: Tensor) -> list[int]:
         """Number of vectors of each input, in ``x`` flattened to (vectors, d)."""
-        vectors = x.shape[1:-1].numel()
         if not self.has_own_rows(x):
-            return [vectors] * self.n_inputs
-        return [count * vectors for count in self._rows_of_input]
+            return [x.shape[:-1].numel() // max(1, self.n_inputs)] * self.n_inputs
+        return [count * x.shape[1:-1].numel() for count in self._rows_of_input]
 
     def outer(self, x: Tensor, g: Tensor) -> Tensor:
         """(n_inputs, r, d): sum of g xᵀ over the rows of each input.

@@ -269,3 +269,28 @@ def test_a_lazy_layer_is_to_be_called_first(settings: Any) -> None:
         get_balora_model(model, BaLoRAConfig(**settings))
     model(X)
     assert get_balora_model(model, BaLoRAConfig(**settings)).eval()(X).shape == (6, 1)
+
+
+class Prototypes(nn.Module):
+    """Scores of an input are its distances from trained prototypes, which a layer projects too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(5, 8))
+        self.own, self.shared = nn.Linear(8, 8), nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cdist(self.shared(x), self.own(self.prototypes))
+
+
+@pytest.mark.parametrize("noise", ["weights", "rows"])
+def test_all_tensors_belong_to_a_batch_of_one(noise: str) -> None:
+    torch.manual_seed(0)
+    model = get_balora_model(Prototypes(), BaLoRAConfig(r=4, noise=noise, prior_rate=0.001))  # type: ignore[arg-type]
+    for layer in model.layers.values():
+        nn.init.normal_(layer.lora_B, std=0.5)
+    assert torch.isfinite(model(X[:1])).all()
+    std, sampled = model.predict(X[:1])[1], model.sample(X[:1], 2000, seed=0).std(0)
+    torch.testing.assert_close(sampled, std, rtol=0.1, atol=0)
+    with pytest.raises(ValueError, match="tensors must be batch-first"):
+        model.predict(X)
