@@ -76,6 +76,8 @@ def _hold(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder.resolve() / ".lock"
     file = path.open("ab")
+    for gone in [known for known in _HELD if not known.exists()]:  # as of a temporary folder
+        _HELD.pop(gone).close()
     held = _HELD.get(path)
     if held is not None and os.path.samestat(os.fstat(held.fileno()), os.fstat(file.fileno())):
         file.close()

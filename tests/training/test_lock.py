@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mofgap.training.compute import Compute
-from mofgap.training.lock import KEY, lock
+from mofgap.training.lock import _HELD, KEY, lock
 from mofgap.training.loop import TrainingError
 
 
@@ -66,3 +67,13 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
         other.kill()
     lock(tmp_path, {}, resume=False)
     lock(tmp_path, {}, resume=True)
+
+
+def test_a_folder_that_is_gone_is_no_longer_held(tmp_path: Path) -> None:
+    """A process may fit thousands of models in temporary folders, and may open about 1,000 files."""
+    (first := tmp_path / "first").mkdir()
+    lock(first, {}, resume=False)
+    held = _HELD[first / ".lock"]
+    shutil.rmtree(first)
+    lock(tmp_path / "second", {}, resume=False)
+    assert held.closed and first / ".lock" not in _HELD
