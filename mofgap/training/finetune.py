@@ -304,12 +304,23 @@ def _keeps(model: GapModel, data: Labelled, config: FinetuneConfig) -> bool:
 
 def _check_labels(data: Labelled, from_model: bool) -> None:
     """Refuse labels that cannot be trained on, before the training starts."""
-    n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
+    n = len(data.train)
     if n < MIN_TRAIN_ROWS:
         raise TrainingError(
             f"too few training structures: {n}, and novelty needs {MIN_TRAIN_ROWS}; give more labels"
         )
-    if not from_model and gap_ev.min() == gap_ev.max():
+    if not from_model:
+        refuse_equal(data)
+
+
+def refuse_equal(data: Labelled) -> None:
+    """Refuse training labels that are all equal.
+
+    Raises:
+        TrainingError: If they are, and there are enough of them to train a new model.
+    """
+    n, gap_ev = len(data.train), data.gap_ev[list(data.train)].astype(np.float32)
+    if n >= MIN_TRAIN_ROWS and gap_ev.min() == gap_ev.max():
         raise TrainingError(
             f"all {n} training labels are {gap_ev[0]:g} eV: there is nothing to learn; check the column"
         )

@@ -26,7 +26,7 @@ from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import HeldOut, cross_fit
-from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of
+from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of, refuse_equal
 from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.training.lock import WORK, lock, table_digests
 from mofgap.training.loop import TrainingError, check_folder
@@ -185,6 +185,7 @@ def train_model(
             a training and ``resume`` is False, the checkpoint is damaged, or the training diverged.
     """
     model, parent = begun.model, begun.parent
+    refuse_equal(data)
     n_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad) if config.epochs else 0
     known = np.zeros(len(data.ids), dtype=bool)
     if parent is not None:

@@ -336,3 +336,9 @@ def test_a_line_an_epoch_names_the_model_and_costs_stand_in_a_file_of_their_own(
     cost = json.loads((tmp_path / "hse" / "cost.json").read_text())
     assert cost.keys() == {"seconds", "cpu_seconds"}
     assert "seconds" not in (tmp_path / "hse" / "metrics.json").read_text()
+
+
+def test_labels_that_are_all_equal_are_refused(table: Path, parent: Path, tmp_path: Path) -> None:
+    pd.read_parquet(table).assign(hse_gap_ev=2.0).to_parquet(tmp_path / "equal.parquet")
+    with pytest.raises(TrainingError, match=r"all \d+ training labels are 2 eV.*check the column"):
+        go_on(tmp_path / "equal.parquet", tmp_path / "hse", parent, GENTLE)
