@@ -215,6 +215,8 @@ def _join(
         names = read_label_table(path, None, {f"?{name}": name for name in NAME_COLUMNS}).rows
     except DatasetError as error:
         raise TableError(str(error)) from error
+    if not table.rows:
+        raise TableError(f"{path}: no row has a name; give names and gaps below the column names")
     skipped = [f"{path.name}, row {place}: no name" for place in table.unnamed]
     skipped += [f"{name}: labelled more than once, differently" for name in sorted(table.conflicting)]
     notes = [f"{name}: labelled more than once with the same values" for name in sorted(table.repeated)]

@@ -431,3 +431,10 @@ def test_what_is_labelled_and_lost_is_told_before_what_has_no_label(study: Study
         *["labelled, but no CIF of that name was read"] * 2,
         *["no label"] * 2,
     ]
+
+
+def test_a_table_without_rows_is_refused_as_such(study: Study) -> None:
+    labels, cifs = study(1)
+    labels.write_text("structure_id,gap_ev\n")
+    with pytest.raises(TableError, match="no row has a name; give names and gaps"):
+        read_labels(labels, cifs, "gap_ev")
