@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -65,15 +65,39 @@ def adapted_layers(model: nn.Module) -> dict[str, AdaptedLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLayer)}
 
 
-def warn_of_unsaved(model: nn.Module) -> None:
-    """A Python warning if weights are trained that a folder of adapters does not hold."""
+def batches_averaged(model: nn.Module) -> dict[str, int]:
+    """Number of batches in the running means of each normalisation by name, without ``modules_to_save``."""
+    saved = {each for module in trained_modules(model).values() for each in module.modules()}
+    counts = {n: getattr(m, "num_batches_tracked", None) for n, m in model.named_modules() if m not in saved}
+    return {name: int(count) for name, count in counts.items() if count is not None and not count.is_meta}
+
+
+def warn_of_unsaved(model: nn.Module, before: Mapping[str, int]) -> None:
+    """A Python warning of what training changed and a folder of adapters does not hold.
+
+    Args:
+        model: The adapted model.
+        before: Its `batches_averaged` before training.
+    """
+    moved = [name for name, count in batches_averaged(model).items() if count != before.get(name)]
+    if moved:
+        warnings.warn(
+            f"{_some(moved)}: training moved running means, which are not saved; name the module in "
+            "modules_to_save, or call its eval() after model.train()",
+            stacklevel=3,
+        )
     kept = {id(p) for module in trained_modules(model).values() for p in module.trained.parameters()}
     for layer in adapted_layers(model).values():
         kept |= {id(p) for p in layer.parameters()} - {id(p) for p in layer.base.parameters()}
     lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in kept]
     if lost:
-        names = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
-        warnings.warn(f"{names}: trained, but not saved; name the module in modules_to_save", stacklevel=3)
+        warnings.warn(
+            f"{_some(lost)}: trained, but not saved; name the module in modules_to_save", stacklevel=3
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (" and others" if len(names) > 3 else "")
 
 
 @contextmanager

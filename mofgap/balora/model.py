@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from mofgap.balora.adapt import adapt, adapted_layers, merge, unadapt
+from mofgap.balora.adapt import adapt, adapted_layers, batches_averaged, merge, unadapt
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.layer import AdaptedLayer
 from mofgap.balora.noise import NoiseNetwork
@@ -43,6 +43,7 @@ class BaLoRA(nn.Module):
         self.balora_config = config
         layers = adapt(model, config)
         self.model, self.training = model, model.training
+        self._batches_before = batches_averaged(model)
         device = next(iter(layers.values())).lora_A.device
         self.noise_network: NoiseNetwork | None = None
         if n_features:

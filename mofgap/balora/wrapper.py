@@ -271,7 +271,7 @@ class BaLoRAModel(BaLoRA):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapters in the layout of PEFT, and the posterior in separate files of the folder."""
-        warn_of_unsaved(self.model)
+        warn_of_unsaved(self.model, self._batches_before)
         functions = [name for name in ("features", "rows") if getattr(self, f"_{name}") is not None]
         state, trained = self._posterior_state() or None, trained_modules(self.model)
         save_adapters(folder, self.layers, self.balora_config, state, trained, functions, self._vocabulary)

@@ -294,3 +294,19 @@ def test_all_tensors_belong_to_a_batch_of_one(noise: str) -> None:
     torch.testing.assert_close(sampled, std, rtol=0.1, atol=0)
     with pytest.raises(ValueError, match="tensors must be batch-first"):
         model.predict(X)
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_running_means_that_moved_and_are_not_saved_are_told(saved: bool, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    model = get_balora_model(module, BaLoRAConfig(modules_to_save=("1",) if saved else ()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.eval()(X)
+        model.save_pretrained(tmp_path)
+        model.train()(X)
+        if saved:
+            model.save_pretrained(tmp_path)
+    if not saved:
+        with pytest.warns(UserWarning, match=r"^1: training moved running means.*modules_to_save"):
+            model.save_pretrained(tmp_path)

@@ -204,6 +204,7 @@ def test_unload_gives_the_model_back() -> None:
     assert list(net.state_dict()) == names
 
 
+@pytest.mark.filterwarnings("ignore:norm. training moved running means")
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_round_trip_and_into_peft(tmp_path: Path, posterior: str) -> None:
     patterns = {"rank_pattern": {"layers.1": 5}, "alpha_pattern": {"layers.0": 4.0}}
