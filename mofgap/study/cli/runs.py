@@ -63,11 +63,11 @@ def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 @runs.command(no_args_is_help=True)
 def show(run: Folder) -> None:
     """Show command, versions, inputs, cost and metrics of a run."""
-    from mofgap.study.engine.runs import flat, open_run, read_metrics
+    from mofgap.study.engine.runs import flat, manifest_of, read_metrics
     from mofgap.study.engine.training import CALIBRATE
 
     with told():
-        manifest = open_run(run)
+        manifest = manifest_of(run)
     git = manifest.get("git") or {}
     changed = f" and {counted(len(git['changed']), 'changed file')}" if git.get("changed") else ""
     _print(
@@ -121,10 +121,10 @@ def verify(run: Folder) -> None:
     Of folders, patterns and lists, the names, sizes and times of the files are compared.
     """
     from mofgap.study.engine.manifest import verify as verify_run
-    from mofgap.study.engine.runs import open_run
+    from mofgap.study.engine.runs import manifest_of
 
     with told():
-        manifest = open_run(run)
+        manifest = manifest_of(run)
         wrong = verify_run(run)
     for line in wrong:
         typer.echo(line)

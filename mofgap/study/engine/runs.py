@@ -49,7 +49,7 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(written, key=lambda run: (written[run], run.name), reverse=True)
 
 
-def open_run(path: Path) -> dict[str, Any]:
+def manifest_of(path: Path) -> dict[str, Any]:
     """The manifest of a run.
 
     Raises:
@@ -69,7 +69,7 @@ def compare_runs(one: Path, two: Path) -> Difference:
         RunError: If ``one`` or ``two`` does not exist, holds no run, or has a damaged manifest.
         ConfigurationError: If the configuration of the run ``one`` or ``two`` cannot be read.
     """
-    first, second = open_run(one), open_run(two)
+    first, second = manifest_of(one), manifest_of(two)
     code = [{name: stage["code"] for name, stage in m["stages"].items()} for m in (first, second)]
     shared = code[0].keys() & code[1].keys()
     settings = [flat(to_dict(RunFolder(run).config)) for run in (one, two)]
