@@ -212,9 +212,9 @@ class RunConfig:
             raise ConfigurationError(not_found(model, CONFIG), key="screening.model")
 
     def _check_comparison(self, wanted: ComparisonConfig) -> None:
-        data = wanted.data
         try:
-            LabelsConfig(data.table, data.cifs, data.target).check()
+            labels = LabelsConfig(wanted.data.table, wanted.data.cifs, wanted.data.target)
+            labels.check()
         except ConfigurationError as error:
             named = (replace(each, key=each.key.replace("labels", "table")) for each in error.problems)
             raise ConfigurationError(*(each.below("comparison.data") for each in named)) from error
@@ -222,12 +222,12 @@ class RunConfig:
             with below(f"comparison.splits.{name}"):
                 asked = {"group": split.group} if split.kind == "grouped" else {}
                 if split.column == "split":
-                    LabelsConfig(data.table, data.cifs, data.target).check_split()
+                    labels.check_split()
                 else:
                     asked["column"] = split.column
                 for key, column in asked.items():
                     try:
-                        LabelsConfig(data.table, data.cifs, data.target, split_column=column).check()
+                        replace(labels, split_column=column).check()
                     except ConfigurationError as error:
                         raise ConfigurationError(error.problems[0].words, key=key) from error
         if self.pretraining is not None:
