@@ -43,7 +43,7 @@ def stage(
             raise RunError(NOBODY.format(path=folder.path, node=platform.node()))
         config = folder.config
         wanted = stage_named(plan(config, folder.path), name)
-        threads = getattr(config.resources, wanted.rule).cpus
+        threads = config.resources.of(wanted.rule).cpus
         if rank:
             work_in_rank(lambda: wanted.work(config, folder.path), name, folder, threads)
             return

@@ -135,6 +135,11 @@ class ResourcesConfig:
         0, description="How often a job that failed is started again; it continues where it stopped.", ge=0
     )
 
+    def of(self, rule: str) -> JobResources:
+        """The resources of a job of a rule."""
+        found: JobResources = getattr(self, rule)
+        return found
+
 
 @schema
 class RunConfig:
@@ -258,8 +263,7 @@ class RunConfig:
 
     def cores(self, rule: str) -> int:
         """Cores of a job of a rule, on each node."""
-        cpus: int = getattr(self.resources, rule).cpus
-        return cpus * self.spread(rule)[1]
+        return self.resources.of(rule).cpus * self.spread(rule)[1]
 
     def comparison_in(self, run: Path) -> ComparisonConfig:
         """The comparison, with the encoder that this run pretrains, if there is such a pretraining.

@@ -184,7 +184,7 @@ def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -
         # Lightning starts the others of several processes by the command line of the first.
         sys.exit(subprocess.run(stage_command(stage.name, folder), check=False).returncode)
     try:
-        run_stage(stage, config, folder, threads=getattr(config.resources, stage.rule).cpus)
+        run_stage(stage, config, folder, threads=config.resources.of(stage.rule).cpus)
     except (RunError, ValueError, OSError) as error:
         sys.exit(f"mofgap: {error}")
 
