@@ -17,9 +17,9 @@ def sizes(layout: Layout, wanted: Sequence[Prediction]) -> pd.DataFrame:
     """Trained parameters over all members, training structures and epochs, by `scores.KEYS`."""
     rows = []
     for about, members, _ in _predicted(layout, wanted):
-        known = _Known([read_json(layout.member(name) / SIZE) for name in members])
-        found = {"n_trainable": known.sum("n_trainable")}
-        rows.append(about | found | {name: known.first(name) for name in ("n_train", "epochs")})
+        files = [read_json(layout.member(name) / SIZE) for name in members]
+        found = {"n_trainable": sum(_values(files, "n_trainable"))}
+        rows.append(about | found | {name: _values(files, name)[0] for name in ("n_train", "epochs")})
     return pd.DataFrame(rows)
 
 
@@ -30,31 +30,17 @@ def costs(layout: Layout, wanted: Sequence[Prediction]) -> pd.DataFrame:
     """
     rows = []
     for about, members, name in _predicted(layout, wanted):
-        known = _Known([read_json(layout.member(member) / COST) for member in members])
-        cost = {each: known.sum(each) for each in ("train_seconds", "train_cpu_seconds")}
-        cost["peak_memory_mb"] = known.largest("peak_memory_mb")
+        files = [read_json(layout.member(member) / COST) for member in members]
+        cost = {each: sum(_values(files, each)) for each in ("train_seconds", "train_cpu_seconds")}
+        cost["peak_memory_mb"] = float(np.max(_values(files, "peak_memory_mb")))
         ms = read_json(layout.prediction_cost(name)).get("predict_ms", {})
         rows.append(about | cost | {"predict_ms": ms.get(f"{about['method']}@{about['n_samples']}")})
     return pd.DataFrame(rows)
 
 
-class _Known:
-    """Values of some files; NaN where one lacks the value, or where there are no files."""
-
-    def __init__(self, files: Sequence[dict[str, Any]]) -> None:
-        self.files = files
-
-    def __call__(self, name: str) -> list[float]:
-        return [float(file.get(name, np.nan)) for file in self.files] or [np.nan]
-
-    def sum(self, name: str) -> float:
-        return sum(self(name))
-
-    def largest(self, name: str) -> float:
-        return float(np.max(self(name)))
-
-    def first(self, name: str) -> float:
-        return self(name)[0]
+def _values(files: Sequence[dict[str, Any]], name: str) -> list[float]:
+    """A value of each of some files; NaN where one lacks it, or where there are no files."""
+    return [float(file.get(name, np.nan)) for file in files] or [np.nan]
 
 
 def _predicted(
