@@ -114,7 +114,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         key = digest(request["settings"], request["code"], list(request["inputs"].values()), inputs)
         begun = {"stage": stage.name, "key": key, "request": request, "inputs": inputs, "start": _now()}
         begun |= {WRITES: stage.writes}
-        last, damaged, work = folder.record(stage.name), folder.is_record_damaged(stage.name), stage.work
+        last, work = folder.record(stage.name), stage.work
+        is_going_on = last.get("key") == key and not last.get("end")
         if last.get("key") == key and last.get("end") and _is_there(last, folder):
             if not (_differing("describes", last["request"], request) or last.get(DESCRIBING)):
                 folder.done(stage.name).touch()
@@ -123,7 +124,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
             folder.write_record(stage.name, last | {DESCRIBING: True})
         else:
             _check_device(stage)
-            if last.get("key") != key or last.get("end"):
+            if not is_going_on:
+                damaged = folder.is_record_damaged(stage.name)
                 unknown = "its record is damaged" if damaged else "no record says what made it"
                 reason = _reason(last, folder, request, inputs) if last else unknown
                 patterns = (*stage.writes, *stage.costs, *last.get(WRITES, ()))
@@ -133,7 +135,6 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
                 folder.write_costs(stage.name, [])
             folder.write_record(stage.name, begun)
         cost = _do(stage, work, config, folder, threads)
-        is_going_on = last.get("key") == key and not last.get("end")
         if stage.describe and is_going_on and _differing("describes", last["request"], request):
             stage.describe(config, folder.path)  # what was there already may say what was asked before
         names = [name for name in folder.files(stage.writes) if name not in folder.files(stage.costs)]
