@@ -57,8 +57,8 @@ class Compared:
     @property
     def splits(self) -> list[str]:
         """Splits to set side by side: those that leave out no element, if there are any."""
-        kinds = {name: about["kind"] for name, about in self.summary["splits"].items()}
-        return [name for name, kind in kinds.items() if kind != "without"] or list(kinds)
+        names = list(self.summary["splits"])
+        return [name for name in names if name not in self.element_splits] or names
 
     @property
     def element_splits(self) -> list[str]:

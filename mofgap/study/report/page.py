@@ -73,7 +73,7 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
 def _notes(compared: Compared) -> list[str]:
     notes = []
     for name, about in compared.summary["splits"].items():
-        if shared := about.get("n_test_sharing_group"):
+        if shared := about["n_test_sharing_group"]:
             notes.append(
                 f"{shared:,} of {about['n_test']:,} test structures of the split “{name}” share a group with "
                 "a training structure: its figures flatter every method."
@@ -216,7 +216,7 @@ def _paired(each: Mapping[str, Any]) -> dict[str, str]:
         return label(method) + (f", S = {n_samples}" if n_samples else "")
 
     name = _metric_words(each["metric"])
-    level = f"{100 * each['level']:g} %" if each.get("level") else ""
+    level = f"{100 * each['level']:g} %"
     return {
         "split": each["split"], "metric": name, "spread": each.get("spread", ""),
         "a": words("a"), "b": words("b"), "measured": _measured(each), "level": level,
