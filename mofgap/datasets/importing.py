@@ -11,7 +11,7 @@ from typing import Any
 
 from mofgap.counts import counted
 from mofgap.crystals.entry import ReadFailure
-from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, identifier, is_missing, no_column
+from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, is_missing, no_column, normalised
 from mofgap.datasets.record import DatasetError, Record
 from mofgap.datasets.table import TEXTS, TableWriter
 from mofgap.whole_file import whole_file
@@ -168,7 +168,7 @@ class _Join:
             return None, "bad-name: no printable text in UTF-8; rename the file or the data block"
         if name in self.read:
             is_own = name == record.crystal.structure_id
-            if self.labels is not None and is_own and identifier(self.read_as[name]) != name:
+            if self.labels is not None and is_own and normalised(self.read_as[name]) != name:
                 raise DatasetError(
                     f"{self.labels.source}: {name} is the label of {self.read[name]} or of "
                     f"{record.crystal.source}; write whole names of files, such as {name}.cif"

@@ -174,7 +174,7 @@ def labels_of_rows(
         if not names:
             seen |= dict.fromkeys(row)
         model = model or str(row.get("model") or "")
-        name = identifier(row.get(id_name))
+        name = normalised(row.get(id_name))
         if name is None:
             unnamed.append(place)
             continue
@@ -251,7 +251,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
 
 
-def identifier(value: Any) -> str | None:
+def normalised(value: Any) -> str | None:
     """An identifier as `LabelTable` keeps it: without .cif, and without the marks of a spreadsheet."""
     text = "" if value is None else _MARK.sub(r"\1", str(value).strip())
     return _CIF_ENDING.sub("", text).strip() or None
