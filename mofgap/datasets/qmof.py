@@ -38,30 +38,24 @@ class Download:
 
     Attributes:
         label: To show.
-        folder: Where they lie, or None.
-        archive: Or the archive that holds them.
+        place: The folder or archive that holds them.
     """
 
     label: str
-    folder: Path | None = None
-    archive: zipfile.ZipFile | None = None
+    place: Path | zipfile.ZipFile
 
     def find(self, name: str) -> str | None:
         """Path within of the first file (or folder) of this name, by depth and name."""
-        if self.archive is not None:
-            names = self.archive.namelist()
+        if isinstance(self.place, Path):
+            names = [path.relative_to(self.place).as_posix() for path in _two_levels(self.place)]
         else:
-            assert self.folder is not None
-            names = [path.relative_to(self.folder).as_posix() for path in _two_levels(self.folder)]
+            names = self.place.namelist()
         found = [n for n in names if PurePosixPath(n).name == name and not n.startswith("__MACOSX")]
         return min(found, key=lambda n: (n.count("/"), n), default=None)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file of the download."""
-        if self.archive is not None:
-            return self.archive.open(name)
-        assert self.folder is not None
-        return (self.folder / name).open("rb")
+        return (self.place / name).open("rb") if isinstance(self.place, Path) else self.place.open(name)
 
 
 def _two_levels(folder: Path) -> Iterator[Path]:
@@ -81,14 +75,11 @@ def opened(path: Path) -> Iterator[Download]:
     """
     with ExitStack() as stack:
         try:
-            if path.is_dir():
-                download = Download(str(path), folder=path)
-            else:
-                download = Download(str(path), archive=stack.enter_context(open_zip(path)))
+            download = Download(str(path), path if path.is_dir() else stack.enter_context(open_zip(path)))
             inner = download.find("qmof_database.zip")
             if inner and not any(download.find(name) for name in LABELS):
                 archive = stack.enter_context(open_zip(stack.enter_context(download.open(inner))))
-                download = Download(f"{path}:{inner}", archive=archive)
+                download = Download(f"{path}:{inner}", archive)
             yield download
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise DatasetError(
@@ -142,8 +133,8 @@ def read_structures(path: Path, max_atoms: int) -> Records:
         elif name := download.find(f"{CIFS}.zip"):
             with download.open(name) as file, open_zip(file) as archive:
                 yield from _from_cifs(archive, f"{download.label}:{name}", max_atoms)
-        elif download.folder is not None and (name := download.find(CIFS)):
-            yield from read_cifs(download.folder / name, max_atoms)
+        elif isinstance(download.place, Path) and (name := download.find(CIFS)):
+            yield from read_cifs(download.place / name, max_atoms)
         else:
             raise DatasetError(
                 f"{path}: neither {STRUCTURES} nor {CIFS}.zip nor {CIFS}/ in it; fetch it again"
