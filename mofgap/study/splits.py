@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from mofgap.crystals.dataset import TableError
 from mofgap.datasets.groups import group_of
 from mofgap.study.config import SplitConfig
+from mofgap.training.labels import SPLITS
 
-PARTS = ("train", "val", "test", "left_out")
+PARTS = (*SPLITS, "left_out")
 UNUSED = ""
 
 
@@ -39,9 +40,9 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         if name not in frame.columns:
             raise TableError(f"no column {name!r}, which a split needs")
     named = frame[split.column]
-    unknown = set(named) - set(PARTS[:3])
+    unknown = set(named) - set(SPLITS)
     if unknown:
-        raise TableError(f"{split.column} may be train, val, test, not {min(map(str, unknown))!r}")
+        raise TableError(f"{split.column} may be {', '.join(SPLITS)}, not {min(map(str, unknown))!r}")
     if split.kind == "grouped":
         sizes = {"test": split.n_test or int((named == "test").sum()), "val": int((named == "val").sum())}
         part = _grouped(group_of(frame, split.group), sizes, seed)
@@ -49,7 +50,7 @@ def assign(frame: pd.DataFrame, split: SplitConfig, seed: int) -> pd.Series:
         part = _without(frame, named, str(split.element))
     else:
         part = named.astype(str)
-    wanted = PARTS if split.kind == "without" else PARTS[:3]
+    wanted = PARTS if split.kind == "without" else SPLITS
     for name in wanted:
         if not (part == name).any():
             why = f": no structure holds {split.element}" if name == "left_out" else f" of {len(part)}"

@@ -19,7 +19,7 @@ from mofgap.shipped import CARD, DESCRIPTION, LOG
 from mofgap.training.atoms import ATOM_TARGETS, XTB_TARGETS
 from mofgap.training.calibration import MIN_SPEARMAN_ROWS
 from mofgap.training.config import N_FOLDS, FinetuneConfig
-from mofgap.training.labels import Labels
+from mofgap.training.labels import SPLITS, Labels
 from mofgap.training.lock import WORK
 from mofgap.training.result import CROSS_FITTED, TrainingResult
 from mofgap.uncertainty.calibrate import Calibration
@@ -66,7 +66,7 @@ def write_card(
     described = read_config(folder)
     about, model = described["about"], described["model"]
     counts = labels.frame.split.value_counts()
-    splits = ", ".join(f"{split} {counts[split]}" for split in ("train", "val", "test") if split in counts)
+    splits = ", ".join(f"{split} {counts[split]}" for split in SPLITS if split in counts)
     title, predicts, citation = _about_lines(about)
     lines = [
         title,
