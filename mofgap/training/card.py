@@ -83,11 +83,7 @@ def write_card(
         *_history(folder, outcome, config),
         _epistemic(model),
         f"Nothing was fitted on test. {error_bars(folder)}",
-        "",
-        "```",
-        command,
-        "```",
-        "",
+        *fenced(command),
         "## Quality",
         *_quality(outcome, config, calibrated=Calibration.load(folder / CALIBRATION).record is not None),
     ]
@@ -164,6 +160,11 @@ def _cell(metrics: Mapping[str, float], name: str) -> str:
     if f"{name}_lo" not in metrics:
         return f"{metrics[name]:.4g}"
     return f"{metrics[name]:.4g} ({metrics[f'{name}_lo']:.3g} to {metrics[f'{name}_hi']:.3g})"
+
+
+def fenced(command: str) -> list[str]:
+    """The lines of a card that show a command, apart from what is around them."""
+    return ["", "```", command, "```", ""]
 
 
 def card_of(folder: Path) -> str:
@@ -293,11 +294,7 @@ def write_encoder_card(folder: Path, n_train: int, command: str, citation: str) 
         "## Method",
         "Regression of the targets below, and classification of masked elements.",
         f"Training: {_listed(described['pretraining'])}.",
-        "",
-        "```",
-        command,
-        "```",
-        "",
+        *fenced(command),
         "## Quality",
         *table,
         "",

@@ -15,7 +15,7 @@ from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CARD
 from mofgap.training.calibration import MIN_ROWS, calibration_of, matched
-from mofgap.training.card import card_of, error_bars
+from mofgap.training.card import card_of, error_bars, fenced
 from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
@@ -171,11 +171,7 @@ def write_recalibration_card(folder: Path, source: Path, found: Recalibration, c
         "",
         'What stands under "now" was cross-validated in five folds. In a prediction, error bars of '
         "structures whose charges do not add up are wider than here.",
-        "",
-        "```",
-        command,
-        "```",
-        "",
+        *fenced(command),
         f"What follows is the card of {names[1]}; its error bars are those before.",
         "",
         card_of(source),
