@@ -74,11 +74,11 @@ def run(
             return
         typer.echo(carry_out(opened, Executor(jobs, executor, tuple(snakemake or ()))))
         if opened.config.screening is not None and opened.is_finished:
-            asked, outcome = opened.config.screening, outcome_of(opened.path)
-            made, left = made_by(opened.config), (asked.novelty, asked.duplicates)
+            asked, made = opened.config.screening, made_by(opened.config)
             conclude(
-                outcome,
-                *left,
+                outcome_of(opened.path),
+                asked.novelty,
+                asked.duplicates,
                 opened.path / asked.table,
                 has_window=asked.window is not None,
                 has_page=opened.config.report,
