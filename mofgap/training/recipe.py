@@ -204,8 +204,7 @@ def train_model(
     folds = not data.val and len(data.train) >= MIN_FOLD_ROWS
     features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
-    moved = config.unfreeze and config.epochs > 0
-    index = _index(labels, data, features, None if moved else parent)
+    index = _index(labels, data, features, None if config.unfreeze and config.epochs else parent)
     held_out: dict[str, HeldOut] = {}
     if folds:
         held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, labels.families, folder, run)
