@@ -83,7 +83,7 @@ def warn_of_unsaved(model: nn.Module, before: Mapping[str, int]) -> None:
     if moved:
         warnings.warn(
             f"{_some(moved)}: training moved running means, which are not saved; name the module in "
-            "modules_to_save, or call its eval() after model.train()",
+            "modules_to_save, or put it in evaluation mode after model.train()",
             stacklevel=3,
         )
     kept = {id(p) for module in trained_modules(model).values() for p in module.trained.parameters()}
