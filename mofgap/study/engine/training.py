@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mofgap.configuration import to_dict
 from mofgap.shipped import CONFIG, COST, METRICS, model_folder
 from mofgap.study.engine.config import RunCalibration, RunConfig
+from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.stage import Stage, note
 from mofgap.whole_file import finite, whole_folder, write_json
 
@@ -100,7 +101,7 @@ def _train_model(config: RunConfig, job: TrainingJob, run: Path) -> None:
     from mofgap.training.lock import KEY, WORK
 
     folder, labels = run / MODEL, job.read()
-    _log(labels)
+    _tell_left_out(labels, RunFolder(run).log("train"))
     begun = (folder / WORK / KEY).exists()
     if not begun and (folder / CONFIG).exists():  # stopped while the training of the model was removed
         shutil.rmtree(folder)
@@ -110,10 +111,12 @@ def _train_model(config: RunConfig, job: TrainingJob, run: Path) -> None:
     shutil.rmtree(folder / WORK)
 
 
-def _log(labels: Labels) -> None:
-    """Write to the log of the stage which structures were left out, or used with a note."""
+def _tell_left_out(labels: Labels, log: Path) -> None:
+    """Write to the log of the stage what was left out, or used with a note, and count the first."""
     for line in (*labels.skipped, *labels.notes, *labels.faulty):
         sys.stderr.write(f"{line}\n")
+    if labels.skipped:
+        note([f"structures or labels left out: {len(labels.skipped)}, see {log}"])
 
 
 def _describe(config: RunConfig, run: Path) -> None:
@@ -143,6 +146,6 @@ def _do_calibrate(config: RunConfig, run: Path) -> None:
         disorder=asked.disorder,
         max_atoms=asked.max_atoms,
     )
-    _log(labels)
+    _tell_left_out(labels, RunFolder(run).log(CALIBRATE))
     found = recalibrated(run / MODEL, labels, run / CALIBRATED, config.name, config.command)
     note(notes_on_calibration(found, asked.target))

@@ -178,6 +178,21 @@ def test_a_run_says_what_train_and_calibrate_say(
     assert "25 labels are enough of structures that mine was not trained on" in alone[1]
 
 
+def test_a_run_counts_what_is_left_out_of_a_training(
+    config: RunConfig, done: Path, tiny_table: Path, tmp_path: Path
+) -> None:
+    table = pd.read_parquet(tiny_table)
+    table.loc[table.index[:2], config.data.target] = None
+    table.to_parquet(tmp_path / "some.parquet")
+    training = ModelTraining(from_model=str(done / "model"), epochs=0, device="cpu")  # type: ignore[call-arg]
+    data = replace(config.data, labels=tmp_path / "some.parquet")
+    lines: list[str] = []
+    Run(replace(config, data=data, training=training, screening=None), tmp_path / "run").run(
+        Executor(1), lines.append
+    )
+    assert f"train: structures or labels left out: 2, see {tmp_path / 'run/logs/train.log'}" in lines
+
+
 def test_a_calibration_on_other_structures_makes_the_model_that_screens(
     config: RunConfig, tiny_table: Path
 ) -> None:
