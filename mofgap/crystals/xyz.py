@@ -52,7 +52,7 @@ def read_xyz(text: str, name: str, source: str, max_atoms: int, *, named: bool) 
         raise StructureError("no-cell: no Lattice in the second line; write extended XYZ of the crystal")
     if len(comment) > _LONGEST_LINE:
         raise StructureError("bad-xyz: its second line has more than 1 MB; leave out what is not the cell")
-    if _n_columns(comment) > _MOST_COLUMNS:
+    if sum(n for _, n in _columns(comment)) > _MOST_COLUMNS:
         raise StructureError(f"bad-xyz: more than {_MOST_COLUMNS} columns; leave out properties of the atoms")
     if not _PROPERTIES.search(comment):
         comment += " Properties=species:S:1:pos:R:3"
@@ -75,7 +75,7 @@ def _fault(comment: str, atom_lines: str) -> str:
     cell = _CELL.search(comment)
     if cell is not None and not (len(words := cell[1].split()) == 9 and all(map(is_number, words))):
         return f"bad-xyz: Lattice ({shown(cell[1])}) is not nine numbers; write {NUMBERS}"
-    if not (kinds := _kinds(comment)):
+    if not (kinds := "".join(kind * n for kind, n in _columns(comment))):
         return "bad-xyz: Properties is damaged; write it as species:S:1:pos:R:3"
     for place, line in enumerate(atom_lines.splitlines(), start=1):
         words = line.split()
@@ -87,26 +87,15 @@ def _fault(comment: str, atom_lines: str) -> str:
     return ""
 
 
-def _kinds(comment: str) -> str:
-    """The kind of each column of an atom, such as ``SRRR``; empty where the second line is damaged."""
+def _columns(comment: str) -> list[tuple[str, int]]:
+    """The kind and width of each property of an atom, as ASE reads them; none where a line is damaged."""
     from ase.io.extxyz import key_val_str_to_dict
 
     try:
         parts = key_val_str_to_dict(comment)["Properties"].split(":")
-        return "".join(kind[0] * int(n) for kind, n in zip(parts[1::3], parts[2::3], strict=True))
+        return [(kind, max(int(n), 0)) for kind, n in zip(parts[1::3], parts[2::3], strict=False)]
     except Exception:  # as ASE's readers raise on a damaged file
-        return ""
-
-
-def _n_columns(comment: str) -> int:
-    """How many columns of an atom a second line tells, as ASE reads it; 0 where ASE says what is wrong."""
-    from ase.io.extxyz import key_val_str_to_dict
-
-    try:
-        widths = key_val_str_to_dict(comment).get("Properties", "").split(":")[2::3]
-        return sum(max(int(width), 0) for width in widths)
-    except Exception:  # as ASE's readers raise on a damaged file
-        return 0
+        return []
 
 
 def _set_elements(atoms: Atoms) -> list[str]:
