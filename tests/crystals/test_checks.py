@@ -287,6 +287,19 @@ def test_chromium_balances_three_charges_but_in_chromates():
     assert charge(chromate, far(19, 19)) == 0
 
 
+@pytest.mark.parametrize(("metal", "lower"), [(50, 2), (51, 3), (81, 1), (82, 2)])
+def test_a_metal_without_near_ligands_keeps_its_lone_pair(metal, lower):
+    assert charge(far(metal, *[17] * lower)) == 0
+    assert charge(far(metal, *[17] * (lower + 1))) == 1
+
+
+def test_tin_with_four_bonds_balances_four_charges():
+    chlorides = [(17, (1.39 * x, 1.39 * y, 1.39 * z)) for x, y, z in TETRAHEDRON]  # 2.4 angstrom away
+    assert charge([(50, (0, 0, 0)), *chlorides]) == 0
+    far_off = [(17, (1.6 * x, 1.6 * y, 1.6 * z)) for x, y, z in TETRAHEDRON]  # 2.8 angstrom, as in Sn(II)
+    assert charge([(50, (0, 0, 0)), *far_off]) == 2
+
+
 def test_a_metal_of_unknown_charge_balances_everything():
     assert charge(far(100, 17, 17, 17, 17)) == 0
 
