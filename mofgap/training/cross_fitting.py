@@ -29,10 +29,9 @@ def cross_fit(
     """The training structures, each predicted by a model that was trained on the other folds.
 
     Folds are dealt by the hashes of the names, so that they do not depend on the order of the structures. A
-    family is on one side of each, unless there are fewer of them than folds, or one holds more than half.
+    family is on one side of each, unless `divides_families` says that it cannot be.
     """
-    sizes = Counter(families[i] for i in data.train)
-    if len(sizes) < N_FOLDS or max(sizes.values()) > len(data.train) / 2:
+    if divides_families([families[i] for i in data.train]):
         families = data.ids
 
     def place(i: int) -> tuple[bytes, bytes]:
@@ -48,6 +47,12 @@ def cross_fit(
         run(model, others, folder / f"fold-{k + 1}", k + 2)
         parts.append((held, predict_store(model, data.store, held)))
     return [i for held, _ in parts for i in held], Posterior.joined([found for _, found in parts])
+
+
+def divides_families(families: Sequence[str]) -> bool:
+    """Whether families have to be divided: they are fewer than the folds, or one holds more than half."""
+    sizes = Counter(families)
+    return len(sizes) < N_FOLDS or max(sizes.values()) > len(families) / 2
 
 
 def _hash(name: str) -> bytes:

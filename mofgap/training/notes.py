@@ -10,7 +10,7 @@ from mofgap.counts import counted
 from mofgap.gap.folder import CALIBRATION, find_model, read_config
 from mofgap.shipped import METRICS
 from mofgap.training.calibration import MIN_ROWS, MIN_SCALING_ROWS
-from mofgap.training.config import MIN_CORRECTION_ROWS
+from mofgap.training.config import MIN_CORRECTION_ROWS, N_FOLDS
 from mofgap.uncertainty.calibrate import Calibration
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ def notes_on_training(folder: Path, from_model: str | None, *, error_bars: bool 
         counts = " and ".join(f"{n} of {split}" for split, n in known.items())
         words = f"{parent} was trained on {counts}: their scores have columns of their own"
         notes.append(f"{words}, and are too good")
+    if result.get("families_divided"):
+        words = f"fewer than {N_FOLDS} families have labels, or one has more than half of them"
+        notes.append(f"{words}: cross-fitting divides families, and new ones may have larger errors")
     if error_bars:
         notes += _on_error_bars(folder, from_model, parent if known else "")
     if from_model is not None and loses_correction(find_model(from_model), folder):

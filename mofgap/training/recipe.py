@@ -25,7 +25,7 @@ from mofgap.training.calibration import calibration_of, evaluate, matched
 from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.costs import Cost
-from mofgap.training.cross_fitting import HeldOut, cross_fit
+from mofgap.training.cross_fitting import HeldOut, cross_fit, divides_families
 from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of, refuse_equal
 from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.training.lock import WORK, lock, table_digests
@@ -206,10 +206,12 @@ def train_model(
     # Where the encoder moved, what the parent kept are features of another encoder.
     index = _index(labels, data, features, None if config.unfreeze and config.epochs else parent)
     held_out: dict[str, HeldOut] = {}
+    families = labels.families
     if folds:
-        held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, labels.families, folder, run)
+        held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, families, folder, run)
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
-    outcome = TrainingResult(scores, Cost.of(folder), n_trainable, parent.name if parent else "")
+    divided = folds and divides_families([families[i] for i in data.train])
+    outcome = TrainingResult(scores, Cost.of(folder), n_trainable, parent.name if parent else "", divided)
     return Trained(model, calibration, index, outcome)
 
 

@@ -31,12 +31,14 @@ class TrainingResult:
         cost: Cost of its epochs.
         n_trainable: Parameters that were trained.
         parent: Name of the gap model it started from, if it did.
+        families_divided: Whether cross-fitting had to divide families among its folds.
     """
 
     metrics: dict[str, dict[str, float]]
     cost: Cost
     n_trainable: int
     parent: str = ""
+    families_divided: bool = False
 
     @property
     def known(self) -> dict[str, int]:
@@ -66,6 +68,7 @@ class TrainingResult:
             "n_trainable": self.n_trainable,
             "parent": self.parent,
             "known": self.known,
+            "families_divided": self.families_divided,
             "training": asdict(config),
             "n_train": n_train,
             "versions": versions,

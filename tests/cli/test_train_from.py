@@ -71,6 +71,18 @@ def test_a_release_learns_from_every_split(study: Path, model_folder: Path, tmp_
     assert wrong.exit_code == 2 and "split_column" in wrong.output
 
 
+@pytest.mark.parametrize(("groups", "noted"), [(4, True), (8, False)])
+def test_families_that_had_to_be_divided_are_said(
+    study: Path, model_folder: Path, tmp_path: Path, groups: int, noted: bool
+) -> None:
+    labels = pd.read_csv(study / "hse.csv")
+    labels.assign(group=[f"g{i % groups}" for i in range(32)]).to_csv(tmp_path / "labels.csv", index=False)
+    arguments = ["train", tmp_path / "labels.csv", study / "cifs", "--from", model_folder, "--epochs", "0"]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--device", "cpu", "-o", str(tmp_path / "model")])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("fewer than 5 families") == noted, done.stderr
+
+
 def test_a_column_that_only_resembles_split_is_refused(study: Path, tmp_path: Path) -> None:
     labels = pd.read_csv(study / "hse.csv").assign(Split=["train"] * 24 + ["test"] * 8)
     labels.to_csv(tmp_path / "labels.csv", index=False)
