@@ -93,6 +93,15 @@ def write_json(path: Path, content: Any, indent: int = 1) -> None:
     write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no file, or a damaged one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def finite(value: Any) -> Any:
     """A value for strict JSON, which has no NaN and no infinity: they become None."""
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from mofgap.version import installed_version
-from mofgap.whole_file import sha256_of
+from mofgap.whole_file import read_json, sha256_of
 
 _PIECE = 1 << 18
 TIMEOUT_SECONDS = 60.0
@@ -64,18 +64,14 @@ class Partial:
 
     def resumable(self, url: str) -> tuple[int, str]:
         """Bytes that can be kept, and the tag they belong to; 0 where there is nothing to go on from."""
-        try:
-            state = json.loads(self.state.read_text(encoding="utf-8"))
-            n_bytes = self.path.stat().st_size
-        except (OSError, ValueError):
-            return 0, ""
-        usable = isinstance(state, dict) and state.get("url") == url and state.get("tag")
-        return (n_bytes, str(state["tag"])) if usable else (0, "")
+        state = read_json(self.state)
+        usable = state.get("url") == url and state.get("tag") and self.path.is_file()
+        return (self.path.stat().st_size, str(state["tag"])) if usable else (0, "")
 
     def is_whole(self, url: str) -> bool:
         """Whether all bytes were received and only the last step is missing."""
         kept, _ = self.resumable(url)
-        return kept > 0 and kept == json.loads(self.state.read_text(encoding="utf-8")).get("n_bytes")
+        return kept > 0 and kept == read_json(self.state).get("n_bytes")
 
     def remove(self) -> None:
         """Delete the part."""

@@ -15,7 +15,7 @@ from mofgap.choices import Disorder
 from mofgap.configuration import part
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.version import installed_version, today
-from mofgap.whole_file import write_text
+from mofgap.whole_file import read_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,11 +69,7 @@ def write_origin(table: Path, content: Mapping[str, Any]) -> None:
 
 def read_origin(table: Path) -> dict[str, Any]:
     """The record of a table; empty where there is none, or it is damaged."""
-    try:
-        found = json.loads(origin_path(table).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json(origin_path(table))
 
 
 def origin_of(frame: pd.DataFrame) -> dict[str, Any]:

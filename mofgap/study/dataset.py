@@ -19,10 +19,10 @@ from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.store import GraphStore
 from mofgap.gap.correction import N_NEIGHBOURS
 from mofgap.study.config import ComparisonConfig, DataConfig
-from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, read_json, write_parquet
+from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, write_parquet
 from mofgap.study.splits import UNUSED, assign, order
 from mofgap.training.labels import Labels, read_labels
-from mofgap.whole_file import sha256_of, whole_file, write_json
+from mofgap.whole_file import read_json, sha256_of, whole_file, write_json
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mofgap.whole_file import whole_file
 
@@ -70,15 +69,6 @@ class Layout:
     def calibrated(self, split: str) -> Path:
         """The predictions of a split with calibrated spreads and novelty."""
         return self.run / "calibrated" / f"{split}.parquet"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file, or a damaged one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def write_parquet(path: Path, frame: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from mofgap.configuration import ConfigurationError, plain
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, encoder_class
 from mofgap.shipped import CONFIG, DESCRIPTION
 from mofgap.training.config import NETWORK, TrainingConfig
+from mofgap.whole_file import read_json
 
 _UNREAD = {"full": ("blocks", "modules", "rank", "prior_rate"), "lora": ("prior_rate",)}
 """Settings of a network that a method does not read."""
@@ -55,7 +55,7 @@ def check_adapted(asked: TrainingConfig, encoder: Path) -> None:
         raise ConfigurationError(words, key="blocks")
     if asked.modules is None:
         return
-    architecture = _content(encoder / DESCRIPTION).get("architecture", DEFAULT_ARCHITECTURE)
+    architecture = read_json(encoder / DESCRIPTION).get("architecture", DEFAULT_ARCHITECTURE)
     had = encoder_class(architecture).adaptable  # imports torch
     if unknown := [name for name in asked.modules if name not in had]:
         words = f"a block of the encoder has the layers {', '.join(had)}, not {', '.join(unknown)}"
@@ -64,14 +64,5 @@ def check_adapted(asked: TrainingConfig, encoder: Path) -> None:
 
 def _section(path: Path, name: str) -> dict[str, Any]:
     """A section of a JSON file; empty where it is damaged."""
-    found = _content(path).get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    found = read_json(path).get(name)
     return found if isinstance(found, dict) else {}

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import digest
-from mofgap.study.layout import read_json
-from mofgap.whole_file import write_json
+from mofgap.whole_file import read_json, write_json
 
 _KEY = "sha256"
 

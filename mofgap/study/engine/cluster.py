@@ -21,8 +21,7 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import LOGS, STAGES, RunError, RunFolder
 from mofgap.study.engine.local import ENVIRONMENT
 from mofgap.study.engine.snakemake_log import SnakemakeLog
-from mofgap.study.layout import read_json
-from mofgap.whole_file import write_json
+from mofgap.whole_file import read_json, write_json
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG = f"{LOGS}/snakemake.log"

@@ -15,8 +15,8 @@ from typing import Any
 from mofgap.configuration import dump, load
 from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import RUN_CONFIG, read_json
-from mofgap.whole_file import sha256_of, write_json, write_text
+from mofgap.study.layout import RUN_CONFIG
+from mofgap.whole_file import read_json, sha256_of, write_json, write_text
 
 STAGES, LOGS, STALE = "stages", "logs", "stale"
 

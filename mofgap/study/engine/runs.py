@@ -11,7 +11,8 @@ from mofgap.configuration import to_dict
 from mofgap.shipped import METRICS
 from mofgap.study.engine.folder import RunError, RunFolder
 from mofgap.study.engine.manifest import read_manifest
-from mofgap.study.layout import MANIFEST, RUN_CONFIG, read_json
+from mofgap.study.layout import MANIFEST, RUN_CONFIG
+from mofgap.whole_file import read_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,8 @@ from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunError
 from mofgap.study.engine.stage import Stage
 from mofgap.study.engine.training import made_by
-from mofgap.study.layout import read_json
 from mofgap.version import installed_version
-from mofgap.whole_file import write_json
+from mofgap.whole_file import read_json, write_json
 
 if TYPE_CHECKING:
     from mofgap.screening.run import InputRows, ScreeningRun

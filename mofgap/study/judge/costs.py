@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mofgap.shipped import COST
-from mofgap.study.layout import SIZE, Layout, read_json
+from mofgap.study.layout import SIZE, Layout
 from mofgap.study.planned import Prediction
+from mofgap.whole_file import read_json
 
 
 def sizes(layout: Layout, wanted: Sequence[Prediction]) -> pd.DataFrame:

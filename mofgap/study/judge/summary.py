@@ -28,12 +28,11 @@ from mofgap.study.layout import (
     SUMMARY,
     SUMMARY_VERSION,
     Layout,
-    read_json,
     write_parquet,
 )
 from mofgap.study.members import tabled
 from mofgap.study.methods.method import way
-from mofgap.whole_file import finite, write_json, write_text
+from mofgap.whole_file import finite, read_json, write_json, write_text
 
 GROUP = ["split", "method", "variant", "n_samples", "spread", "calibration", "kind"]
 NOT_AVERAGED = (*GROUP, "seed")

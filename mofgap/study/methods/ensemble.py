@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mofgap.study.config import ComparisonConfig, SplitConfig
-from mofgap.study.layout import read_json
 from mofgap.study.methods.method import (
     NEIGHBOURS,
     Estimated,
@@ -16,6 +15,7 @@ from mofgap.study.methods.method import (
     method_of,
 )
 from mofgap.study.planned import Prediction, seed_name
+from mofgap.whole_file import read_json
 
 
 class LoraEnsemble(Method):

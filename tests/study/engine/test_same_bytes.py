@@ -12,7 +12,8 @@ from mofgap.shipped import COST
 from mofgap.study.config import SplitConfig, Trainings
 from mofgap.study.engine.comparison import report
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.layout import COSTS, MANIFEST, Layout, read_json
+from mofgap.study.layout import COSTS, MANIFEST, Layout
+from mofgap.whole_file import read_json
 
 DoStages = Callable[[RunConfig, Path], list[str]]
 OF_THE_RUN = ("stages/", "logs/")

@@ -12,7 +12,7 @@ import pytest
 from mofgap.gap.folder import About, read_model
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.dataset import read
-from mofgap.study.layout import SIZE, Layout, read_json
+from mofgap.study.layout import SIZE, Layout
 from mofgap.study.members import member, members
 from mofgap.study.methods.training import describe, training_config
 from mofgap.training.compute import Compute
@@ -21,6 +21,7 @@ from mofgap.training.labels import Labels
 from mofgap.training.network import network
 from mofgap.training.recipe import train
 from mofgap.uncertainty.novelty import NoveltyIndex
+from mofgap.whole_file import read_json
 
 CONTENT = ("model.safetensors", "calibration.json")
 
