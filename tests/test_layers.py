@@ -26,7 +26,7 @@ LAYERS = (
         "plain_words",
         "configuration",
     ),
-    *("checked_tensors", "neighbours", "balora", "uncertainty", "crystals"),
+    *("checked_json", "checked_tensors", "neighbours", "balora", "uncertainty", "crystals"),
     *("datasets", "encoders", "gap", "training"),
     *("screening", "selection", "report", "explanation", "python", "web", "cli", "study", "__main__"),
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mofgap.configuration import digest
+from mofgap.checked_json import read_checked
 from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS, shipped_digests, shipped_folder
 from mofgap.whole_file import sha256_of, write_text
 
@@ -105,10 +104,9 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
             f"{folder}: it has no sums of files; name the folder of a model, or one that mofgap wrote"
         )
     try:
-        content = dict(json.loads(path.read_text(encoding="utf-8")))
-        own = content.pop("digest", None)
-        sums, found = content["sha256"], digest(content)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        content, own, found = read_checked(path)
+        sums = content["sha256"]
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} holds no sha256; get the folder again") from error
     is_shipped = folder.resolve().parent == shipped_folder("models").resolve()
     expected = shipped_digests().get(folder.resolve().name) if is_shipped else own

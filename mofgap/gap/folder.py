@@ -7,7 +7,6 @@ folder of an older version is upgraded in memory, one version at a time.
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,13 +23,13 @@ from torch.nn.functional import pad
 
 from mofgap.balora import load_adapters, load_noise_network, save_adapters
 from mofgap.balora.adapter_files import ADAPTER_FILES, NOISE_FILE
-from mofgap.configuration import digest
+from mofgap.checked_json import KEY, read_checked, write_checked
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.nearest import hint
 from mofgap.shipped import CONFIG, model_folder, not_found, shipped_digests, shipped_folder
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import NoveltyIndex
-from mofgap.whole_file import sha256_of, write_json
+from mofgap.whole_file import sha256_of
 
 VERSION = 9
 
@@ -144,8 +143,9 @@ def rename(folder: Path, about: About) -> None:
         ModelError: If ``folder`` holds no model, or its ``config.json`` is damaged or was edited by hand.
     """
     described = read_config(folder)
+    described.pop(KEY, None)
     named = {"name": about.name, "level_of_theory": about.level_of_theory, "citation": about.citation}
-    _write_described(folder, described | {"about": described["about"] | named})
+    write_checked(folder / CONFIG, described | {"about": described["about"] | named}, indent=2)
 
 
 def seal(folder: Path) -> str:
@@ -171,15 +171,7 @@ def _write_config(folder: Path, described: Mapping[str, Any], model: GapModel) -
         "model": described["model"],
         "sha256": {name: sha256_of(folder / name) for name in _files(model)},
     }
-    return _write_described(folder, hashed)
-
-
-def _write_described(folder: Path, content: Mapping[str, Any]) -> str:
-    """Write the content of ``config.json`` with its digest, which is returned."""
-    content = {name: value for name, value in content.items() if name != "digest"}
-    found = digest(content)
-    write_json(folder / CONFIG, content | {"digest": found}, indent=2)
-    return found
+    return write_checked(folder / CONFIG, hashed, indent=2)
 
 
 def _files(model: GapModel) -> tuple[str, ...]:
@@ -243,7 +235,7 @@ def _about(folder: Path, described: Mapping[str, Any]) -> About:
     names = {about.name}
     if folder.resolve().parent == shipped_folder("models").resolve():
         names.add(folder.resolve().name)
-    if any(shipped[name] != described.get("digest") for name in names & shipped.keys()):
+    if any(shipped[name] != described.get(KEY) for name in names & shipped.keys()):
         return replace(about, name=about.name.removesuffix(CHANGED) + CHANGED)
     return about
 
@@ -301,10 +293,8 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
             f"{folder} is no model folder: it holds no {CONFIG}; name a folder that mofgap train wrote"
         )
     try:
-        described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-        own = described.pop("digest", None)
-        fitting = digest(described)
-    except (ValueError, TypeError, RecursionError) as error:
+        described, own, fitting = read_checked(path)
+    except ValueError as error:
         raise ModelError(f"{path} is damaged: {error}; get the model again") from error
     version = described.get("version", 0)
     if not isinstance(version, int):
@@ -323,7 +313,7 @@ def _described(folder: Path, *, sealed: bool = False) -> dict[str, Any]:
     for key in ("about", "model", "sha256"):
         if not isinstance(described.get(key), dict):
             raise ModelError(f"{path} is damaged: it says nothing of {key!r}; get the model again")
-    return described if own is None else described | {"digest": own}
+    return described if own is None else described | {KEY: own}
 
 
 def find_model(name: str | Path) -> Path:

@@ -6,7 +6,6 @@ encoder is found; one that is shipped must have the digest that is in the packag
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mofgap.configuration import digest
+from mofgap.checked_json import read_checked, write_checked
 from mofgap.encoders.encoder import EncoderConfig
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, encoder_class, encoder_config, registered
 from mofgap.gap.folder import ModelError
@@ -27,7 +26,7 @@ from mofgap.shipped import (
     shipped_digests,
     shipped_folder,
 )
-from mofgap.whole_file import sha256_of, write_json
+from mofgap.whole_file import sha256_of
 
 
 @dataclass(frozen=True)
@@ -91,18 +90,15 @@ def seal_encoder(folder: Path) -> str:
 
 def _write_description(folder: Path, described: Mapping[str, Any]) -> str:
     hashed = dict(described) | {"sha256": sha256_of(folder / ENCODER_WEIGHTS)}
-    found = digest(hashed)
-    write_json(folder / DESCRIPTION, hashed | {"digest": found}, indent=2)
-    return found
+    return write_checked(folder / DESCRIPTION, hashed, indent=2)
 
 
-def _parsed(folder: Path) -> tuple[dict[str, Any], str | None]:
-    """The content of ``encoder.json`` and its digest, which older versions did not write."""
+def _parsed(folder: Path) -> tuple[dict[str, Any], str | None, str]:
+    """What `read_checked` gives of ``encoder.json``; older versions wrote no digest."""
     try:
-        described = dict(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
+        return read_checked(folder / DESCRIPTION)
+    except ValueError as error:
         raise ModelError(f"{folder / DESCRIPTION} is damaged: {error}; get the encoder again") from error
-    return described, described.pop("digest", None)
 
 
 def find_encoder(name: str) -> PretrainedEncoder:
@@ -118,8 +114,8 @@ def find_encoder(name: str) -> PretrainedEncoder:
     folder = model_folder(name, DESCRIPTION)
     if folder is None:
         raise ModelError(not_found(name, DESCRIPTION))
-    described, own = _parsed(folder)
-    if own not in (None, digest(described)):
+    described, own, fitting = _parsed(folder)
+    if own not in (None, fitting):
         what = f"{folder / DESCRIPTION} was changed since the encoder was saved"
         raise ModelError(f"{what}: get the encoder again")
     shipped = shipped_digests().get(folder.resolve().name, own)

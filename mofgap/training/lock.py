@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas as pd
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from mofgap.checked_json import read_checked, write_checked
 from mofgap.configuration import digest
 from mofgap.crystals.dataset import table_crystals
 from mofgap.shipped import LAST
 from mofgap.training.loop import TrainingError
 from mofgap.version import installed_version
-from mofgap.whole_file import write_json
 
 try:
     import fcntl
 except ImportError:  # Windows has none
     fcntl = None  # type: ignore[assignment]
 
-KEY, DIGEST = "key.json", "digest"
+KEY = "key.json"
 WORK = "training"
 """Folder of the training inside its model folder."""
 MOFGAP = "mofgap"
@@ -62,7 +62,7 @@ def lock(folder: Path, made_of: Mapping[str, str], *, resume: bool) -> None:
             )
     elif not any(folder.rglob(LAST)):  # also of a fold
         record = {MOFGAP: installed_version(), **made_of}
-        write_json(path, record | {DIGEST: digest(record)})
+        write_checked(path, record)
 
 
 def _hold(folder: Path) -> None:
@@ -99,14 +99,11 @@ def _read(path: Path) -> dict[str, str]:
     Raises:
         TrainingError: If the file ``path`` is damaged.
     """
-    try:
-        known = dict(json.loads(path.read_text(encoding="utf-8")))
-        intact = known.pop(DIGEST, None) in (None, digest(known))
-    except (RecursionError, TypeError, ValueError):
-        intact = False
-    if not intact:
-        raise TrainingError(f"{path} is damaged: delete {path.parent} to start the training again")
-    return known
+    with suppress(ValueError):
+        known, own, fitting = read_checked(path)
+        if own in (None, fitting):
+            return known
+    raise TrainingError(f"{path} is damaged: delete {path.parent} to start the training again")
 
 
 def _cure(version: str | None) -> str:

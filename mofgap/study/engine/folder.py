@@ -6,14 +6,14 @@ import fcntl
 import glob
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mofgap.checked_json import read_checked, write_checked
 from mofgap.configuration import dump, load
-from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.layout import RUN_CONFIG
 from mofgap.whole_file import read_json, sha256_of, write_json, write_text
@@ -72,7 +72,7 @@ class RunFolder:
 
     def record(self, stage: str) -> dict[str, Any]:
         """The last record of a stage: key, outputs with hashes, times and cost; empty if there is none."""
-        return read_checked(self._file(stage, "record"))
+        return read_state(self._file(stage, "record"))
 
     def is_record_damaged(self, stage: str) -> bool:
         """Whether the last record of a stage is damaged."""
@@ -80,16 +80,16 @@ class RunFolder:
 
     def write_record(self, stage: str, record: dict[str, Any]) -> None:
         """Write the record of a stage."""
-        write_checked(self._file(stage, "record"), record)
+        write_state(self._file(stage, "record"), record)
 
     def costs(self, stage: str) -> list[dict[str, Any]]:
         """The cost of each start of a stage, since it last started from the beginning."""
-        starts: list[dict[str, Any]] = read_checked(self._file(stage, "cost")).get("starts", [])
+        starts: list[dict[str, Any]] = read_state(self._file(stage, "cost")).get("starts", [])
         return starts
 
     def write_costs(self, stage: str, starts: Sequence[dict[str, Any]]) -> None:
         """Write the cost of each start of a stage, also while it runs."""
-        write_checked(self._file(stage, "cost"), {"starts": starts})
+        write_state(self._file(stage, "cost"), {"starts": starts})
 
     def rank(self, stage: str, rank: int) -> Path:
         """File with the cost of one process of a stage, where a scheduler started several."""
@@ -183,6 +183,20 @@ class RunFolder:
 
     def _file(self, stage: str, kind: str) -> Path:
         return self.path / STAGES / f"{stage}.{kind}.json"
+
+
+def write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write an object with its sha256."""
+    write_checked(path, content, key="sha256")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """What `write_state` wrote; empty where there is no file, or a damaged one."""
+    try:
+        content, own, fitting = read_checked(path, key="sha256")
+    except (OSError, ValueError):
+        return {}
+    return content if own == fitting else {}
 
 
 def sha256(path: Path) -> str:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.configuration import digest, to_dict
-from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.folder import RunFolder, fingerprint, sha256
+from mofgap.study.engine.folder import RunFolder, fingerprint, read_state, sha256, write_state
 from mofgap.study.engine.stage import Stage
 from mofgap.study.layout import MANIFEST, RUN_CONFIG
 from mofgap.study.members import members
@@ -45,7 +44,7 @@ def write_manifest(folder: RunFolder, config: RunConfig, stages: Sequence[Stage]
         "outputs": {RUN_CONFIG: sha256(folder.path / RUN_CONFIG)},
     }
     found = _with_done(content, folder)
-    write_checked(folder.path / MANIFEST, found | {"finished": len(found["stages"]) == len(stages)})
+    write_state(folder.path / MANIFEST, found | {"finished": len(found["stages"]) == len(stages)})
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
     Of a run that is at work, or was killed, it has the stages that were done since it was written.
     """
-    found = read_checked(run / MANIFEST)
+    found = read_state(run / MANIFEST)
     if found.get("version") != VERSION or not found.keys() >= _ALWAYS:
         return {}
     return found if found["finished"] or "planned" not in found else _with_done(found, RunFolder(run))

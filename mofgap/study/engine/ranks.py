@@ -12,9 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from mofgap.study.engine.checked_json import read_checked, write_checked
 from mofgap.study.engine.cost import Cost, measured
-from mofgap.study.engine.folder import RunError, RunFolder
+from mofgap.study.engine.folder import RunError, RunFolder, read_state, write_state
 
 JOB = "SLURM_JOB_ID"
 RANK = "SLURM_PROCID"
@@ -56,7 +55,7 @@ def launch(
     for rank in range(n):
         folder.rank(stage, rank).unlink(missing_ok=True)  # of an earlier start
     cost = measured(work, threads, keep)
-    found = (read_checked(folder.rank(stage, rank)) for rank in range(n))
+    found = (read_state(folder.rank(stage, rank)) for rank in range(n))
     costs = [each for each in found if each.keys() >= _COUNTED]
     # A file that was damaged since costs no training: what it would say is left out.
     cost["cpu_seconds"] = round(sum(each["cpu_seconds"] for each in costs), 4)
@@ -74,4 +73,4 @@ def work_in_rank(work: Callable[[], None], stage: str, folder: RunFolder, thread
             if end.code:
                 raise
 
-    write_checked(folder.rank(stage, int(os.environ[RANK])), measured(to_its_end, threads))
+    write_state(folder.rank(stage, int(os.environ[RANK])), measured(to_its_end, threads))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.study.engine.checked_json import write_checked
-from mofgap.study.engine.folder import RunError, RunFolder
+from mofgap.study.engine.folder import RunError, RunFolder, write_state
 from mofgap.study.engine.ranks import launch
 
 STAGE = "train/split/a"
@@ -22,7 +21,7 @@ def srun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> RunFol
     path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
     for rank in (0, 1):
-        write_checked(tmp_path / f"rank{rank}", COST | {"host": f"node{rank}"})
+        write_state(tmp_path / f"rank{rank}", COST | {"host": f"node{rank}"})
     folder = RunFolder(tmp_path / "run")
     folder.rank(STAGE, 0).parent.mkdir(parents=True)
     return folder
@@ -43,7 +42,7 @@ def test_what_an_earlier_start_left_is_not_taken_for_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = srun(tmp_path, monkeypatch, "true")
-    write_checked(folder.rank(STAGE, 0), COST)
+    write_state(folder.rank(STAGE, 0), COST)
     assert launch(STAGE, folder, 2, 1, 1, lambda _: None)["hosts"] == []
 
 

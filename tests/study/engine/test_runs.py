@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from mofgap.__main__ import app
 from mofgap.configuration import digest, to_dict
-from mofgap.study.engine.checked_json import write_checked
 from mofgap.study.engine.cluster import Executor
 from mofgap.study.engine.config import RunConfig, ShardedScreening
+from mofgap.study.engine.folder import write_state
 from mofgap.study.engine.manifest import read_manifest, verify
 from mofgap.study.engine.run import Run
 
@@ -79,7 +79,7 @@ def test_a_killed_run_shows_what_it_did_and_metrics_whether_they_are_of_before_a
 
     (tmp_path / "metrics.json").write_text('{"test": {"mae_ev": 0.2}}')
     for name, words in (("gather", "metric "), ("calibrate", "metric (before the calibration)")):
-        write_checked(
+        write_state(
             tmp_path / "manifest.json", found | {"finished": True, "stages": {name: stages["gather"]}}
         )
         shown = CliRunner().invoke(app, ["runs", "show", str(tmp_path)]).stdout
