@@ -12,6 +12,7 @@ from mofgap.cli.exits import SOME_FAILED, say, told
 from mofgap.cli.tables import AsJson, print_json
 from mofgap.cli.tables import show as show_rows
 from mofgap.counts import counted
+from mofgap.shipped import METRICS
 
 runs = typer.Typer(
     no_args_is_help=True,
@@ -63,8 +64,9 @@ def _listed(run: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
 @runs.command(no_args_is_help=True)
 def show(run: Folder) -> None:
     """Show command, versions, inputs, cost and metrics of a run."""
-    from mofgap.study.engine.runs import flat, manifest_of, read_metrics
+    from mofgap.study.engine.runs import flat, manifest_of
     from mofgap.study.engine.training import CALIBRATE
+    from mofgap.whole_file import read_json
 
     with told():
         manifest = manifest_of(run)
@@ -88,7 +90,7 @@ def show(run: Folder) -> None:
         rows.append([name, *cost, str(stage["threads"]), stage["host"]])
     typer.echo()
     _print(rows)
-    if metrics := flat(read_metrics(run)):
+    if metrics := flat(read_json(run / METRICS)):
         typer.echo()
         before = " (before the calibration)" if CALIBRATE in manifest["stages"] else ""
         _print([[f"metric{before}", "value"], *([key, _short(value)] for key, value in metrics.items())])
@@ -104,13 +106,13 @@ def diff(
 
     with told():
         found = compare_runs(one, two)
-    for title, pairs in vars(found).items():
+    for title, pairs in found.items():
         if pairs:
             rows = [[title, str(one), str(two)]]
             rows += [[key, _short(here), _short(there)] for key, (here, there) in pairs.items()]
             _print(rows)
             typer.echo()
-    if not any(vars(found).values()):
+    if not any(found.values()):
         typer.echo("no difference")
 
 

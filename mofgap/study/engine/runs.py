@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,8 @@ from mofgap.study.engine.manifest import read_manifest
 from mofgap.study.layout import MANIFEST, RUN_CONFIG
 from mofgap.whole_file import read_json
 
-
-@dataclass(frozen=True, eq=False)
-class Difference:
-    """Differences of two runs: for each key the value in both, None if it is missing.
-
-    Attributes:
-        settings: Settings of the configuration, by dotted key.
-        inputs: Hashes of inputs by name.
-        environment: Versions of packages, Python, platform, commit.
-        code: Stages whose code differs.
-        outputs: Files whose content differs, or that only one has.
-        metrics: Metrics of ``metrics.json``, by dotted key.
-    """
-
-    settings: dict[str, tuple[Any, Any]]
-    inputs: dict[str, tuple[Any, Any]]
-    environment: dict[str, tuple[Any, Any]]
-    code: dict[str, tuple[Any, Any]]
-    outputs: dict[str, tuple[Any, Any]]
-    metrics: dict[str, tuple[Any, Any]]
+Differing = dict[str, tuple[Any, Any]]
+"""For each key that differs between two runs the value in both, None where it is missing."""
 
 
 def find_runs(root: Path) -> list[Path]:
@@ -63,8 +44,10 @@ def manifest_of(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def compare_runs(one: Path, two: Path) -> Difference:
-    """The differences between two runs.
+def compare_runs(one: Path, two: Path) -> dict[str, Differing]:
+    """The differences between two runs: settings, inputs, environment, code, outputs, metrics.
+
+    Of the stages that both have, those with other code are named.
 
     Raises:
         RunError: If ``one`` or ``two`` does not exist, holds no run, or has a damaged manifest.
@@ -74,19 +57,14 @@ def compare_runs(one: Path, two: Path) -> Difference:
     code = [{name: stage["code"] for name, stage in m["stages"].items()} for m in (first, second)]
     shared = code[0].keys() & code[1].keys()
     settings = [flat(to_dict(RunFolder(run).config)) for run in (one, two)]
-    return Difference(
-        settings=_differing(*settings),
-        inputs=_differing(first["inputs"], second["inputs"]),
-        environment=_differing(_environment(first), _environment(second)),
-        code=_differing(*({name: c[name] for name in shared} for c in code)),
-        outputs=_differing(first["outputs"], second["outputs"]),
-        metrics=_differing(*(flat(read_metrics(run)) for run in (one, two))),
-    )
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """``metrics.json`` of a run; empty where there is none."""
-    return read_json(run / METRICS)
+    return {
+        "settings": _differing(*settings),
+        "inputs": _differing(first["inputs"], second["inputs"]),
+        "environment": _differing(_environment(first), _environment(second)),
+        "code": _differing(*({name: c[name] for name in shared} for c in code)),
+        "outputs": _differing(first["outputs"], second["outputs"]),
+        "metrics": _differing(*(flat(read_json(run / METRICS)) for run in (one, two))),
+    }
 
 
 def flat(values: Any, key: str = "") -> dict[str, Any]:
@@ -112,7 +90,7 @@ def _environment(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> Differing:
     pairs = {key: (one.get(key), two.get(key)) for key in {**one, **two}}
     # NaN, which alone differs from itself, is no difference.
     return {key: (a, b) for key, (a, b) in pairs.items() if a != b and not (a != a and b != b)}
