@@ -26,10 +26,6 @@ LEAST_MAE_EV = 1e-3
 """Labels with a smaller mean error are the gaps of the model itself, as a table of ``mofgap screen`` has."""
 
 
-class TooFewLabels(ValueError):  # noqa: N818
-    """Too few usable rows for an interval."""
-
-
 @dataclass(frozen=True)
 class Coverage:
     """Coverage and width of intervals.
@@ -72,7 +68,7 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     """Fit a new calibration for a model on labelled structures, whatever their split.
 
     Raises:
-        TooFewLabels: If ``labels`` hold fewer than `MIN_ROWS` structures whose gaps the model did not learn.
+        TableError: If ``labels`` hold fewer than `MIN_ROWS` structures whose gaps the model did not learn.
     """
     frame = labels.frame[~labels.frame.structure_id.isin(_learnt(predictor.novelty))]
     _check_enough(len(frame), len(labels.frame) - len(frame))
@@ -116,8 +112,8 @@ def recalibrated(source: Path, labels: Labels, folder: Path, name: str, command:
         command: The command line, for the card.
 
     Raises:
-        TooFewLabels: If ``labels`` hold too few structures that the model was not trained on.
-        TableError: If the labels are the gaps that the model predicts.
+        TableError: If ``labels`` hold too few structures that the model was not trained on, or the gaps that
+            the model predicts.
         ModelError: If ``source`` holds no model that can be loaded.
     """
     predictor = load_model(source, "cpu")
@@ -137,7 +133,7 @@ def _check_enough(n_rows: int, n_known: int) -> None:
     if n_rows < MIN_ROWS:
         what = f"{MIN_ROWS} labelled structures that the model was not trained on"
         known = f"; it knows {n_known} by name or geometry: rename files that share only a name"
-        raise TooFewLabels(f"a calibration needs {what}, not {n_rows}{known if n_known else ''}")
+        raise TableError(f"a calibration needs {what}, not {n_rows}{known if n_known else ''}")
 
 
 def write_recalibration_card(folder: Path, source: Path, found: Recalibration, command: str) -> None:

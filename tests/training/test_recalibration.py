@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from mofgap.__main__ import app
-from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.dataset import TableError, table_crystals
 from mofgap.crystals.store import build_store
 from mofgap.encoders.crystal_transformer import CrystalTransformerConfig
 from mofgap.gap.folder import About, read_model, save_model
@@ -21,7 +21,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
 from mofgap.training.labels import read_labels
-from mofgap.training.recalibration import TooFewLabels, recalibrate
+from mofgap.training.recalibration import recalibrate
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.novelty import Novelty, NoveltyIndex, fit_novelty
 
@@ -139,7 +139,7 @@ def test_gaps_that_the_model_predicts_are_no_labels(
 def test_too_few_labels_are_refused(source: Path, tiny_frame: pd.DataFrame, tmp_path: Path) -> None:
     path = write_labels(tmp_path / "mine.parquet", tiny_frame, source, 24)
     with pytest.raises(
-        TooFewLabels, match=r"25 labelled structures .* not 24; it knows 12 by name or geometry"
+        TableError, match=r"25 labelled structures .* not 24; it knows 12 by name or geometry"
     ):
         recalibrate(load_model(source, "cpu"), read_labels(path, None, "gap_ev", needed=()))
 
