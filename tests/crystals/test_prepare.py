@@ -17,12 +17,11 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.bond_lengths import LARGEST_CHANGE_ANGSTROM, correct_bond_lengths
 from mofgap.crystals.prepare.bond_lengths import LENGTHS_ANGSTROM as LENGTHS_OF_LIGANDS
 from mofgap.crystals.prepare.config import PREPARATION_NOTES, PreparationConfig
-from mofgap.crystals.prepare.geometry import with_geometry
 from mofgap.crystals.prepare.guests import remove_guests
 from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM, stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
 from mofgap.crystals.prepare.primitive import to_primitive
-from mofgap.crystals.prepare.steps import prepare, steps_of
+from mofgap.crystals.prepare.steps import prepare, steps_of, with_geometry
 from mofgap.shipped import shipped_folder
 
 EDGE = 9.0
@@ -135,7 +134,7 @@ def test_short_bonds_to_hydrogen_mark_an_experimental_geometry() -> None:
     assert prepare(raw, PreparationConfig(hydrogen_lengths=False)).experimental
     relaxed = stretch_hydrogens(raw)
     assert not prepare(relaxed).experimental
-    assert with_geometry(relaxed) is relaxed
+    assert with_geometry(relaxed, "auto") is relaxed
 
 
 @pytest.mark.parametrize(("said", "expected"), [("relaxed", False), ("experimental", True)])

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.bond_lengths import correct_bond_lengths
-from mofgap.crystals.prepare.config import PreparationConfig
-from mofgap.crystals.prepare.geometry import with_geometry
+from mofgap.crystals.prepare.config import Geometry, PreparationConfig
 from mofgap.crystals.prepare.guests import remove_guests
-from mofgap.crystals.prepare.hydrogen_lengths import stretch_hydrogens
+from mofgap.crystals.prepare.hydrogen_lengths import hydrogen_shortness, stretch_hydrogens
 from mofgap.crystals.prepare.missing_hydrogens import add_ring_hydrogens
 from mofgap.crystals.prepare.primitive import to_primitive
 
@@ -35,6 +34,17 @@ def prepare(crystal: Crystal, config: PreparationConfig = DEFAULT_PREPARATION) -
         if name == "add_hydrogens" and crystal is not before and config.geometry == "auto":
             crystal = replace(crystal, experimental=1.0)  # nobody relaxes a structure without its hydrogens
     return crystal
+
+
+def with_geometry(crystal: Crystal, geometry: Geometry) -> Crystal:
+    """The crystal with its class of geometry; the same object where that does not change.
+
+    ``auto`` takes bonds to hydrogen that are too short for DFT as the sign of an experiment. Without such a
+    bond the geometry counts as relaxed. A bond that is hardly too short counts in part.
+    """
+    known = {"relaxed": 0.0, "experimental": 1.0}.get(geometry)
+    found = max(crystal.experimental, hydrogen_shortness(crystal)) if known is None else known
+    return crystal if found == crystal.experimental else replace(crystal, experimental=found)
 
 
 def steps_of(config: PreparationConfig) -> dict[str, Step]:
