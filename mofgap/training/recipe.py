@@ -24,13 +24,12 @@ from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate, matched
 from mofgap.training.compute import ANYTHING, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
-from mofgap.training.costs import Cost
 from mofgap.training.cross_fitting import HeldOut, cross_fit, divides_families
 from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of, refuse_equal
 from mofgap.training.labels import Labels, are_unbalanced
 from mofgap.training.lock import WORK, lock, table_digests
 from mofgap.training.loop import TrainingError, check_folder
-from mofgap.training.result import CROSS_FITTED, KNOWN, TrainingResult
+from mofgap.training.result import CROSS_FITTED, KNOWN, Cost, TrainingResult
 from mofgap.training.start import Begun, Parent, begin_model, member
 from mofgap.training.unseen import substitute_unseen
 from mofgap.uncertainty.calibrate import Calibration

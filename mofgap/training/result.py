@@ -1,4 +1,4 @@
-"""The result of a training: what it scored, what it cost, and how that is kept in ``metrics.json``."""
+"""The result of a training: what it scored, what it cost, and how that is kept."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from mofgap.shipped import METRICS
+from mofgap.shipped import COST, LOG, METRICS
 from mofgap.training.config import FinetuneConfig
-from mofgap.training.costs import Cost
+from mofgap.training.loop import CLOCKS, read_log
 from mofgap.version import installed_version
 from mofgap.whole_file import finite, write_json
 
@@ -19,6 +19,30 @@ CROSS_FITTED = "cross-fitted"
 
 KNOWN = ", known before"
 """Follows the name of a split: its structures that the parent gap model was trained on."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of all epochs of a training, over all starts and all its models.
+
+    Attributes:
+        seconds: Wall-clock time, which other programs on the machine lengthen.
+        cpu_seconds: Time of the processor, of all threads together.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, folder: Path) -> Cost:
+        """The cost of the training in a folder and in its subfolders.
+
+        Raises:
+            TrainingError: If a log in ``folder`` is damaged.
+        """
+        rows = [row for log in sorted(folder.rglob(LOG)) for row in read_log(log)]
+        # Trainings begun by older versions have no CPU seconds.
+        return cls(*(sum(float(row.get(name) or 0) for row in rows) for name in CLOCKS))
 
 
 @dataclass(frozen=True)
@@ -52,12 +76,15 @@ class TrainingResult:
     def write(self, folder: Path, config: FinetuneConfig, n_train: int) -> None:
         """Write ``metrics.json`` and ``cost.json`` into a model folder.
 
+        Two trainings of the same settings differ in nothing but the second.
+
         Args:
             folder: The folder.
             config: How the model was trained.
             n_train: Number of training structures.
         """
-        self.cost.write(folder)
+        cost = {name: round(value, 1) for name, value in asdict(self.cost).items()}
+        write_json(folder / COST, cost)
         versions = {
             "mofgap": installed_version(),
             "torch": torch.__version__,

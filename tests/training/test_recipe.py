@@ -24,12 +24,11 @@ from mofgap.training import recipe
 from mofgap.training.card import write_card
 from mofgap.training.compute import Compute
 from mofgap.training.config import FinetuneConfig
-from mofgap.training.costs import Cost
 from mofgap.training.finetune import Labelled
 from mofgap.training.labels import read_labels
 from mofgap.training.loop import TrainingError
 from mofgap.training.recipe import _without_val, train
-from mofgap.training.result import TrainingResult
+from mofgap.training.result import Cost, TrainingResult
 from mofgap.uncertainty.novelty import Novelty
 
 CONFIG = FinetuneConfig(epochs=2, batch_atoms=40, learning_rate=1e-2)
