@@ -60,22 +60,12 @@ class RowStore:
         return Path(self._folder.name)
 
     def take(self, part: Path) -> None:
-        """Move the rows of a part to the end of these."""
+        """Move the rows of a part, see `write_part`, to the end of these."""
         with _disk():
             self._rows.execute("ATTACH ? AS part", (str(part),))
             self._rows.execute(f"INSERT INTO row SELECT NULL, {_COLUMNS} FROM part.row ORDER BY id")
             self._rows.execute("DETACH part")
         part.unlink()
-
-    def add(self, inputs: PlacedRows) -> None:
-        """Take the rows of some inputs, each with its place among all inputs.
-
-        Raises:
-            ValueError: If a predicted row lacks the number that rows are ranked by.
-        """
-        part = self.folder / "added.sqlite"
-        write_part(part, inputs, self.rank_by, self.novelty)
-        self.take(part)
 
     def find_duplicates(self) -> int:
         """Find rows of the same structure, after all rows were added; returns the number of duplicates."""

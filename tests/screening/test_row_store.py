@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import DUPLICATES, NOVELTIES, RANKINGS, Duplicates, Novelty, RankBy, rank_rows
 from mofgap.screening.row import Row
-from mofgap.screening.row_store import RowStore
+from mofgap.screening.row_store import RowStore, write_part
 
 few = st.sampled_from([0.0, 0.5, 0.5004, 1.0, 2.0])
 failures = st.builds(Row, st.none(), st.sampled_from(["a.cif", "f.cif"]), st.just("f"), st.just("failed"))
@@ -62,7 +62,9 @@ def test_rows_on_disk_make_the_table_of_rows_in_memory(
     store, outcome = RowStore(rank_by, novelty, tmp_path), Outcome()
     places = list(enumerate(inputs))
     order.shuffle(places)
-    store.add(outcome.counting(places))
+    part = tmp_path / "part.sqlite"
+    write_part(part, outcome.counting(places), rank_by, novelty)
+    store.take(part)
     outcome.n_copies = store.find_duplicates()
     everything = [row for rows in inputs for row in rows]
     expected = rank_rows(everything, rank_by, top, novelty, duplicates)
@@ -76,6 +78,7 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     store = RowStore("low", "keep", tmp_path)
     store._rows.execute("PRAGMA max_page_count=20")
     many = ((place, [Row(None, "f" * 300, "s", "failed")]) for place in range(2000))
+    write_part(tmp_path / "part.sqlite", many, "low", "keep")
     with pytest.raises(OSError, match="full"):
-        store.add(many)
+        store.take(tmp_path / "part.sqlite")
     store.close()
