@@ -173,10 +173,6 @@ class _Expansion:
     def __init__(self, passed_over: PassedOver) -> None:
         self.passed_over = passed_over
 
-    def lines(self, lines: Iterable[str]) -> Inputs:
-        for name in _names(lines):
-            yield from self.path(name)
-
     def stdin(self, lines: Iterable[str]) -> Inputs:
         """A list of names, or one CIF."""
         cif, rest = _is_cif_text(iter(lines))
@@ -206,7 +202,8 @@ class _Expansion:
     def list(self, name: str) -> Inputs:
         try:
             with _list(name) as lines:
-                yield from self.lines(lines)
+                for each in _names(lines):
+                    yield from self.path(each)
         except OSError as error:
             yield failure(f"@{name}", f"unreadable-list: {message(error)}; check the list")
 
