@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def encode(config: ComparisonConfig, run: Path) -> None:
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
     """One training, in ``members/NAME``, from the checkpoint that lies there if one does."""
-    method_of(member(config, name).method).fit(config, run, name)
+    import_module(method_of(member(config, name).method).training).train(config, run, name)
 
 
 def describe(config: ComparisonConfig, run: Path, name: str) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mofgap.study.config import ComparisonConfig, PredictionConfig, Recipe, SplitConfig
@@ -110,8 +109,8 @@ class Method(ABC):
         kind: ``trained`` here, a ``baseline``, or ``published`` by others.
         is_network: Whether it predicts with networks that the comparison trains.
         adaptation: How the encoder of a network of its own is trained; None for a method that trains none.
-        training: Module whose ``train`` fits it; a training is repeated where the module, or what it imports,
-            does another thing than before.
+        training: Module whose ``train`` writes the folder of a trained member; a training is repeated where
+            the module, or what it imports, does another thing than before.
         n_trainings: Trainings on each split, where the configuration does not say.
         does_draw: Whether it draws as many samples as the configuration says.
         reads: Settings of the recipe that it reads, of those that not every method reads.
@@ -158,10 +157,6 @@ class Method(ABC):
     def draws(self, wanted: Prediction, asked: PredictionConfig) -> tuple[int, ...]:
         """Numbers of draws of a prediction; none for a method that does not draw."""
         return wanted.draws(asked) if self.does_draw else ()
-
-    def fit(self, config: ComparisonConfig, run: Path, name: str) -> None:
-        """Train a member of this method, and write its folder."""
-        import_module(self.training).train(config, run, name)
 
     @abstractmethod
     def predict(self, task: PredictionTask) -> Estimated:
