@@ -297,7 +297,7 @@ def _what_is_left(run: ScreeningRun) -> str:
 
 def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> None:
     """The table on standard output; where that is no terminal, only if it was not written elsewhere."""
-    columns = run.columns
+    columns = run.config.columns
     if as_json:
         print_json([named_cells(row, columns) for row in run.table(inputs)])
     elif sys.stdout.isatty():

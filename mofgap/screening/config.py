@@ -17,6 +17,7 @@ from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
 from mofgap.screening.levels import Level, Models, in_lower_case, models_of
 from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_window, ranking
+from mofgap.screening.row import column_names
 
 
 def _infinite(end: Any) -> Any:
@@ -110,14 +111,14 @@ class ScreeningConfig(PreparationConfig):
         _checked("samples", check_draws, self.uncertainty, self.samples)
 
     @property
-    def order(self) -> RankBy:
-        """What the table is ranked by."""
-        return ranking(self.rank_by, self.window)
-
-    @property
     def models(self) -> Models:
         """The model of the ordinary columns, and that of `PBE_COLUMNS`; None where there are none."""
         return models_of(self.level, self.model)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of the table."""
+        return column_names(self.coverage, self.models[1] is not None)
 
     @property
     def row_settings(self) -> dict[str, Any]:
@@ -139,7 +140,7 @@ class ScreeningConfig(PreparationConfig):
     def rank_settings(self) -> dict[str, Any]:
         """Settings that decide which rows a table keeps, and their order; the same for all its shards."""
         return {
-            "rank_by": self.order,
+            "rank_by": ranking(self.rank_by, self.window),
             "top": self.top,
             "novelty": self.novelty,
             "duplicates": self.duplicates,

@@ -21,7 +21,7 @@ from mofgap.screening.listing import is_listing, read_listing
 from mofgap.screening.origin import MODEL_DIGEST, record, write_origin
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import Source
-from mofgap.screening.row import Row, column_names
+from mofgap.screening.row import Row
 from mofgap.screening.screen import stream_rows
 from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, Shard, ShardError, ShardFile
 from mofgap.screening.table import PAGE, WriteTable, write_table
@@ -177,11 +177,6 @@ class ScreeningRun:
         except OSError as error:
             raise JournalError(f"cannot write {path}: {error.strerror}") from error
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns of the table."""
-        return column_names(self.config.coverage, self.predictor.second_level is not None)
-
     def table(self, inputs: Iterable[InputRows]) -> list[Row]:
         """The ranked table of the rows of each input."""
         return rank_rows((row for rows in inputs for row in rows), **self.config.rank_settings)
@@ -203,7 +198,7 @@ class ScreeningRun:
         settings = {**self._header, **self.config.rank_settings}
         if self.shard is None:
             table = self.table(inputs)
-            write(self.target, table, self.columns)
+            write(self.target, table, self.config.columns)
             if command and self.target.suffix.lower() != PAGE:
                 write_origin(self.target, record(command, len(table), settings))
         else:

@@ -187,7 +187,7 @@ async def _table(job: Job, limit: int | None = None) -> Response:
     """A `Table`, written in a thread: a long one takes a while."""
 
     def answer() -> Response:
-        columns = job.columns
+        columns = job.config.columns
         rows = [named_cells(row, columns) for row in job.rows()[:limit]]
         about = {"counts": job.counts(), "skipped": job.skipped}
         return JSONResponse({"columns": columns, "rows": rows, **about})
@@ -259,7 +259,7 @@ async def rows(job: Found, limit: Annotated[int | None, Query(ge=0, description=
 @_api.get("/screenings/{screening_id}/table.{kind}", responses=LOST)
 async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> Response:
     """The ranked table as a file, as mofgap screen writes it: csv, xlsx, parquet or json."""
-    content = await asyncio.to_thread(table_bytes, f".{kind}", job.rows(), job.columns)
+    content = await asyncio.to_thread(table_bytes, f".{kind}", job.rows(), job.config.columns)
     name = {"content-disposition": f'attachment; filename="mofgap.{kind}"'}
     kinds = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
     return Response(content, media_type=kinds.get(kind, "application/octet-stream"), headers=name)

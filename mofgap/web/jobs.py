@@ -23,7 +23,7 @@ from mofgap.crystals.item import InputItem
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import rank_rows
 from mofgap.screening.reading import PROCESS_DIED
-from mofgap.screening.row import FAILED, Row, column_names, failed_row
+from mofgap.screening.row import FAILED, Row, failed_row
 from mofgap.web.config import MB, ServeConfig
 from mofgap.web.temporary import ServerFolder
 from mofgap.web.uploads import RequestError, Upload, inputs_of
@@ -66,11 +66,6 @@ class Job:
     reading: asyncio.Future[list[InputItem | ReadFailure]] | None = None
     is_removed: bool = False
     _drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns of its table."""
-        return column_names(self.config.coverage, self.config.models[1] is not None)
 
     def rows(self) -> list[Row]:
         """The ranked table, as far as it is done."""

@@ -13,7 +13,7 @@ from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import Models
 from mofgap.screening.reading import Source
 from mofgap.screening.reread import Key
-from mofgap.screening.row import Row, column_names
+from mofgap.screening.row import Row
 
 MAX_DRAWN = 200
 """Rows of a report with their structures: others wait for the worker that draws them, some 10 ms each."""
@@ -66,7 +66,7 @@ def report_of(
     from mofgap.screening.reread import entries_of
     from mofgap.screening.table import to_frame
 
-    frame = to_frame(rows, column_names(config.coverage, config.models[1] is not None))
+    frame = to_frame(rows, config.columns)
     frame.attrs[ATTRIBUTE] = record("mofgap serve", len(frame), config.table_settings)
     table = screened(frame, source)
     wanted = dict(islice(drawn_rows(table).items(), MAX_DRAWN))
