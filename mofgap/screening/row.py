@@ -157,11 +157,6 @@ def plain_values(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
-def text_of(cell: Cell) -> str:
-    """A value as text: nothing for None, else the shortest text that reads back as the same value."""
-    return "" if cell is None else str(cell)
-
-
 def warnings_of(text: object) -> list[tuple[str, str]]:
     """The (name, explanation) of each warning of a row; none if ``text`` is not a string."""
     parts = text.split(WARNING_SEPARATOR) if isinstance(text, str) else []

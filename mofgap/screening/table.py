@@ -23,7 +23,6 @@ from mofgap.screening.row import (
     Row,
     cells,
     named_cells,
-    text_of,
 )
 from mofgap.whole_file import whole_file, whole_folder
 
@@ -305,8 +304,9 @@ def format_of(path: Path) -> str:
 def tab_separated(row: Row, n_columns: int = len(COLUMNS)) -> str:
     """A row as one line without its end, quoted where a text holds a quote; its texts start no formula."""
     line = io.StringIO()
-    texts = [text_of(inert(cell)) for cell in cells(row, n_columns)]
-    csv.writer(line, delimiter="\t", lineterminator="").writerow(texts)
+    csv.writer(line, delimiter="\t", lineterminator="").writerow(
+        [inert(cell) for cell in cells(row, n_columns)]
+    )
     return line.getvalue()
 
 
