@@ -168,7 +168,6 @@ def import_(
     from rich.console import Console
 
     from mofgap.cli.progress import tracked
-    from mofgap.datasets.formats import Format
     from mofgap.datasets.importing import import_table, write_skipped
     from mofgap.datasets.plan import ImportChoices, make_plan
     from mofgap.datasets.registry import data_folder
@@ -179,7 +178,7 @@ def import_(
     refuse_taken([output, skipped_path], force)
     if without_labels and (target or labels):
         fail("--without-labels takes neither LABELS nor --target", WRONG_USAGE)
-    known = None if kind == "auto" else Format(kind)
+    known = None if kind == "auto" else kind
     wanted = ImportChoices(target or (), keep or (), identifier, known, labels, without_labels)
     with told():
         plan = make_plan(source, wanted, folder or data_folder())

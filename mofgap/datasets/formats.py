@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from mofgap.choices import Disorder
 from mofgap.crystals.archives import TARS
@@ -16,15 +16,8 @@ from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.json_records import read_json
 from mofgap.datasets.record import DatasetError, Records
 
-
-class Format(StrEnum):
-    """A format that `read_structures` reads."""
-
-    cifs = "cifs"
-    qmof = "qmof"
-    json = "json"
-    ase = "ase"
-
+Format = Literal["cifs", "qmof", "json", "ase"]
+"""A format that `read_structures` reads."""
 
 _CIF_ENDINGS = (".cif", *(f".cif{each}" for each in PACKED), *TARS)
 _JSON_ENDINGS = (".json", ".jsonl", ".ndjson", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
@@ -41,14 +34,14 @@ def format_of(path: Path) -> Format:
     name = path.name.lower()
     if path.is_dir() or (name.endswith(".zip") and not name.endswith(".json.zip")):
         if qmof.is_qmof(path):
-            return Format.qmof
-        return Format.json if not path.is_dir() and _holds_only_json(path) else Format.cifs
+            return "qmof"
+        return "json" if not path.is_dir() and _holds_only_json(path) else "cifs"
     if name.endswith(_CIF_ENDINGS):
-        return Format.cifs
+        return "cifs"
     if name.endswith(_ASE_ENDINGS):
-        return Format.ase
+        return "ase"
     if name.endswith(_JSON_ENDINGS):
-        return Format.ase if name.endswith(".json") and _is_ase_database(path) else Format.json
+        return "ase" if name.endswith(".json") and _is_ase_database(path) else "json"
     known = ", ".join(("a folder", ".zip", *_CIF_ENDINGS, *_JSON_ENDINGS, *_ASE_ENDINGS))
     raise DatasetError(f"{path}: unknown kind of file; structures come as {known}")
 
@@ -68,11 +61,11 @@ def read_structures(
     Raises:
         DatasetError: If ``path`` as a whole cannot be read.
     """
-    if kind is Format.cifs:
+    if kind == "cifs":
         return read_cifs(path, max_atoms, disorder)
-    if kind is Format.qmof:
+    if kind == "qmof":
         return qmof.read_structures(path, max_atoms)
-    if kind is Format.json:
+    if kind == "json":
         return read_json(path, max_atoms, id_name)
     return read_ase(path, max_atoms, id_name)
 

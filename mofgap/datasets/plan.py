@@ -75,7 +75,7 @@ class Plan:
         columns = {**self.texts, **self.targets}
         if self.labels is not None:
             return read_label_table(self.labels, self.wanted.id_name, columns)
-        if self.kind is Format.qmof and self.targets:
+        if self.kind == "qmof" and self.targets:
             return qmof.read_labels_of(self.path, columns)
         return None
 
@@ -86,7 +86,7 @@ class Plan:
             DatasetError: If the structures cannot be read, or they carry values and no gap was named.
         """
         records = read_structures(self.path, self.kind, max_atoms, self.wanted.id_name, disorder)
-        if self.targets or self.labels is not None or self.kind in (Format.cifs, Format.qmof):
+        if self.targets or self.labels is not None or self.kind in ("cifs", "qmof"):
             return records
         first = next(records, None)
         if isinstance(first, Record) and first.values and not self.wanted.without_labels:
@@ -102,7 +102,7 @@ class Plan:
         files = [path for path in (self.path, self.labels) if path is not None and path.is_file()]
         about: dict[str, Any] = {
             "command": command,
-            "format": str(self.kind),
+            "format": self.kind,
             "sha256": {path.name: sha256_of(path) for path in files},
             "targets": dict(self.targets),
         }
@@ -133,11 +133,11 @@ def make_plan(source: str, wanted: ImportChoices, folder: Path) -> Plan:
     labels = wanted.labels
     if dataset is not None and dataset.labels is not None and labels is None and not wanted.without_labels:
         labels = path.parent.parent / dataset.labels
-    known = find_dataset("qmof") if dataset is None and kind is Format.qmof and labels is None else dataset
+    known = find_dataset("qmof") if dataset is None and kind == "qmof" and labels is None else dataset
     targets = _named(wanted.targets)
     if not targets and known is not None and not wanted.without_labels and wanted.labels is None:
         targets = dict(known.targets)
-    names = QMOF_TEXTS if kind is Format.qmof and labels is None else {}
+    names = QMOF_TEXTS if kind == "qmof" and labels is None else {}
     texts = {f"?{names.get(column, column)}": column for column in TEXTS} | _named(wanted.keep)
     _check_columns([*targets.values(), *texts.values()])
     _check_labelled(source, kind, labels, targets, wanted, dataset)
@@ -176,7 +176,7 @@ def _check_labelled(
     dataset: Dataset | None,
 ) -> None:
     """Check that gaps and their names go together."""
-    if kind is Format.cifs and labels is None:
+    if kind == "cifs" and labels is None:
         if targets:
             raise DatasetError(f"{source}: CIFs carry no gaps; give a CSV of labels too")
         if wanted.keep or wanted.id_name is not None:
