@@ -12,7 +12,7 @@ A schema is a frozen dataclass, made by `schema` from pydantic's fields::
 
 `load` reads and checks a YAML file, `dump` writes one with the documentation as comments. Options of a
 command come from the same fields by `mofgap.cli.schema`, and the arguments of `mofgap.screen` by
-`mofgap.python`. Fields may be bool, int, float, str, Path, Literal, StrEnum, another schema, ``X | None``,
+`mofgap.python`. Fields may be bool, int, float, str, Path, Literal, another schema, ``X | None``,
 ``tuple[X, ...]`` or ``dict[str, X]``. A unit stands in ``json_schema_extra={"unit": "eV"}``.
 """
 
@@ -26,7 +26,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
@@ -205,7 +204,7 @@ def from_dict(cls: type[_T], values: Mapping[str, Any]) -> _T:
         raise ConfigurationError(f"expected keys with values, got {shown(values)}")
     _build(cls)
     try:
-        # As JSON a list is a tuple, and text a path or an Enum; Python's own values would have to be these.
+        # As JSON a list is a tuple, and text a path; Python's own values would have to be these.
         return pydantic.TypeAdapter(cls).validate_json(_json(values))
     except pydantic.ValidationError as error:
         raise ConfigurationError(*problems_of(cls, error)) from None
@@ -235,8 +234,6 @@ def plain(value: Any) -> Any:
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
-    if isinstance(value, Enum):
-        return plain(value.value)
     return str(value) if isinstance(value, Path) else value
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
-from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
@@ -135,9 +134,7 @@ def _bare(kind: Any) -> Any:
 def choices(kind: Any) -> list[Any]:
     """The values that a type allows, where they can be counted."""
     kind = _bare(kind)
-    if get_origin(kind) is Literal:
-        return list(get_args(kind))
-    return [c.value for c in kind] if isinstance(kind, type) and issubclass(kind, Enum) else []
+    return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def expected(kind: Any) -> str:
