@@ -251,7 +251,7 @@ class RunConfig:
                 ):
                     check_adapted(member.recipe, folder)
 
-    def spread(self, rule: str) -> tuple[int, int]:
+    def nodes_and_processes(self, rule: str) -> tuple[int, int]:
         """On how many nodes a job of a rule runs, and in how many processes on each."""
         if rule == "pretrain" and self.pretraining is not None:
             return self.pretraining.nodes, self.pretraining.devices
@@ -263,7 +263,7 @@ class RunConfig:
 
     def cores(self, rule: str) -> int:
         """Cores of a job of a rule, on each node."""
-        return self.resources.of(rule).cpus * self.spread(rule)[1]
+        return self.resources.of(rule).cpus * self.nodes_and_processes(rule)[1]
 
     def comparison_in(self, run: Path) -> ComparisonConfig:
         """The comparison, with the encoder that this run pretrains, if there is such a pretraining.

@@ -180,7 +180,7 @@ def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.chdir(seen_from)
-    if config.spread(stage.rule) != (1, 1):
+    if config.nodes_and_processes(stage.rule) != (1, 1):
         # Lightning starts the others of several processes by the command line of the first.
         sys.exit(subprocess.run(stage_command(stage.name, folder), check=False).returncode)
     try:

@@ -138,7 +138,7 @@ class Run:
             raise RunError(
                 f"{executor.options[0]}: options of Snakemake need --executor slurm, or another plugin"
             )
-        n_nodes = max(self.config.spread(stage.rule)[0] for stage in self.stages)
+        n_nodes = max(self.config.nodes_and_processes(stage.rule)[0] for stage in self.stages)
         if n_nodes > 1 and executor.name != "slurm" and JOB not in os.environ:
             raise RunError(f"nodes: a training on {n_nodes} nodes needs --executor slurm")
 

@@ -63,7 +63,7 @@ def _left(folder: RunFolder) -> list[str]:
 
 def _request(config: RunConfig, rule: str) -> Iterable[str]:
     """Resources that a job of a rule asks for, as in the Snakefile."""
-    mine, (nodes, processes) = config.resources.of(rule), config.spread(rule)
+    mine, (nodes, processes) = config.resources.of(rule), config.nodes_and_processes(rule)
     yield from (f"--nodes={nodes}", f"--ntasks-per-node={processes}", f"--cpus-per-task={mine.cpus}")
     yield from (f"--mem={mine.memory_mb}", f"--time={mine.minutes}")
     if mine.gpus:

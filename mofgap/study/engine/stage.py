@@ -188,7 +188,7 @@ def _check_device(stage: Stage) -> None:
 
 def _do(stage: Stage, work: Work, config: RunConfig, folder: RunFolder, threads: int) -> dict[str, Any]:
     """Do the work, here or in processes that a scheduler starts; returns what it cost with earlier starts."""
-    nodes, processes = config.spread(stage.rule)
+    nodes, processes = config.nodes_and_processes(stage.rule)
     earlier = folder.costs(stage.name)
 
     def keep(cost: dict[str, Any]) -> None:
