@@ -160,9 +160,9 @@ def select(
 
 def _check_output(output: Path, force: bool) -> None:
     """Refuse a folder with files that could be mixed up with this selection, or overwritten."""
-    from mofgap.screening.table import READABLE
+    from mofgap.screening.table import FORMATS
 
-    if output.suffix.lower() in READABLE:
+    if output.suffix.lower() in FORMATS:
         words = f"{output} looks like a file; name a folder, in which selection.csv is written"
         raise typer.BadParameter(words, param_hint="--output")
     names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []

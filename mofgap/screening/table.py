@@ -37,7 +37,6 @@ GROUP_ROWS = 50_000
 """Rows of a parquet or CSV file that are held in memory at a time."""
 
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-READABLE = (".csv", ".parquet", ".json", ".xlsx")
 _START = f"[{re.escape(''.join(FORMULA_STARTS))}]"
 # Where a spreadsheet would begin a formula; many split lines at semicolons.
 _FORMULA = re.compile(f"(^|;)(?={_START})")
@@ -147,7 +146,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """Read what `write_table` wrote, numbers to the last digit, and the record next to it.
 
     Args:
-        path: With an extension of `READABLE`; or a folder of `write_parts`.
+        path: With an extension of `FORMATS`; or a folder of `write_parts`.
 
     Returns:
         The table, with its record and its folder where `mofgap.screening.origin` finds them.
@@ -160,8 +159,8 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file() and not parts:
         what = "is a folder; name the table in it" if path.is_dir() else "no such file; check the path"
         raise ScreeningTableError(f"{path}: {what}")
-    if path.suffix.lower() not in READABLE:
-        raise ScreeningTableError(f"{path}: expected a {', '.join(READABLE)} table of mofgap screen")
+    if path.suffix.lower() not in FORMATS:
+        raise ScreeningTableError(f"{path}: expected a {', '.join(FORMATS)} table of mofgap screen")
     frame = _read(parts or [path])
     frame.attrs[FOLDER] = str(path.parent)
     if found := read_origin(path):

@@ -14,7 +14,6 @@ from mofgap.screening import table
 from mofgap.screening.row import COLUMNS, INTEGERS, TEXTS, Row, cells, column_names, printable, rounded
 from mofgap.screening.table import (
     FORMATS,
-    READABLE,
     ScreeningTableError,
     format_of,
     inert,
@@ -290,7 +289,7 @@ def test_text_is_made_printable_and_numbers_rounded() -> None:
     assert str(rounded(-1e-9)) == "0.0"
 
 
-@pytest.mark.parametrize("kind", READABLE)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_the_window_is_read_back(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"t{kind}"
     write_table(path, [INSIDE, BAD])
