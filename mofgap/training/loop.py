@@ -8,7 +8,7 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,14 @@ def read_log(path: Path) -> list[dict[str, str]]:
     return rows
 
 
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows of a log, which `read_log` reads; a value that a row lacks is left empty."""
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 class EpochLog(Callback):  # type: ignore[misc]
     """Keeps what was logged in a CSV, one row per epoch; a resumed run adds to it.
 
@@ -127,11 +135,7 @@ class EpochLog(Callback):  # type: ignore[misc]
             "seconds": round(time.monotonic() - self.begun, 1),
             "cpu_seconds": round(time.process_time() - self.begun_cpu, 1),
         }
-        rows.append(place | logged)
-        with whole_file(self.path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_log(self.path, [*rows, place | logged])
 
 
 class EpochLines(Callback):  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from functools import partial
 from pathlib import Path
@@ -25,11 +24,11 @@ from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
 from mofgap.training.finetune import Labelled, noise_of
 from mofgap.training.labels import Labels
-from mofgap.training.loop import CLOCKS, read_log
+from mofgap.training.loop import CLOCKS, read_log, write_log
 from mofgap.training.network import network
 from mofgap.training.recipe import measure, train_model
 from mofgap.training.start import begin_model
-from mofgap.whole_file import whole_file, whole_folder, write_json
+from mofgap.whole_file import whole_folder, write_json
 
 
 def train(config: ComparisonConfig, run: Path, name: str) -> None:
@@ -68,7 +67,9 @@ def train(config: ComparisonConfig, run: Path, name: str) -> None:
         compute=part(Compute, vars(config.compute), progress=False),
     )
     trained.save(folder, _about(config, wanted))
-    _write_history(work / LOG, folder / HISTORY)
+    # Without its times, so that equal trainings give equal bytes.
+    log = [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_log(work / LOG)]
+    write_log(folder / HISTORY, log)
     on_gpu = config.compute.device != "cpu" and torch.cuda.is_available()
     cost = {
         "train_seconds": trained.outcome.cost.seconds,
@@ -106,16 +107,6 @@ def training_config(wanted: Member) -> TrainingConfig:
     method, recipe = method_of(wanted.method), wanted.recipe
     assert method.adaptation is not None  # of a method that trains
     return recipe.training(method.adaptation, seed=wanted.seed, dropout=method.dropout(recipe))
-
-
-def _write_history(log: Path, history: Path) -> None:
-    """Keep the log of a training without its times, so that equal trainings give equal bytes."""
-    rows = read_log(log)
-    names = [name for name in rows[0] if name not in CLOCKS]
-    with whole_file(history) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _about(config: ComparisonConfig, wanted: Member) -> About:
