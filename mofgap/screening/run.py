@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -27,6 +26,7 @@ from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, Shard, ShardError
 from mofgap.screening.table import PAGE, WriteTable, write_table
 from mofgap.shipped import CONFIG
 from mofgap.version import installed_version
+from mofgap.whole_file import sha256_of
 
 InputRows = tuple[Row, ...]
 Watch = Callable[[Iterator[InputRows], Journal | None], Iterable[InputRows]]
@@ -81,7 +81,7 @@ class ScreeningRun:
         """The code and the models. The config of a model holds the sha256 of all its other files."""
         models = zip((MODEL_DIGEST, SECOND_LEVEL_MODEL), self.config.models, strict=True)
         configs = {key: find_model(name) / CONFIG for key, name in models if name is not None}
-        digests = {key: hashlib.sha256(path.read_bytes()).hexdigest() for key, path in configs.items()}
+        digests = {key: sha256_of(path) for key, path in configs.items()}
         return {"mofgap": installed_version(), **digests}
 
     @cached_property
