@@ -17,7 +17,7 @@ from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
 from mofgap.screening.levels import Level, Models, in_lower_case, models_of
 from mofgap.screening.rank import Duplicates, Novelty, RankBy, check_window, ranking
-from mofgap.screening.row import column_names
+from mofgap.screening.row import DEFAULT_COVERAGE, column_names
 
 
 def _infinite(end: Any) -> Any:
@@ -82,7 +82,7 @@ class ScreeningConfig(PreparationConfig):
         "refuse", description="Partial occupancies: refuse the file, or keep the majority occupants."
     )
     coverage: float = Field(
-        0.9,
+        DEFAULT_COVERAGE,
         description="Share of gaps that the intervals should contain. It names their columns.",
         ge=0.5,
         le=0.99,
