@@ -165,8 +165,3 @@ def common(a: Arm, b: Arm) -> tuple[Arm, Arm]:
     """Two arms on the structures that both have, in the same order."""
     _, first, second = np.intersect1d(a.ids.astype(str), b.ids.astype(str), return_indices=True)
     return a.taken(first), b.taken(second)
-
-
-def is_published(arm: Arm) -> bool:
-    """Whether the predictions are published ones of others."""
-    return method_with(arm.method).kind == "published"

@@ -14,7 +14,7 @@ import numpy as np
 
 from mofgap.counts import counted
 from mofgap.study.config import JudgementConfig
-from mofgap.study.judge.arms import Arm, Arms, common, is_published
+from mofgap.study.judge.arms import Arm, Arms, common
 from mofgap.study.judge.statistics import COMPARED, METRICS, mae, spearman
 from mofgap.study.methods.method import NEIGHBOURS, estimators, method_of, method_with
 from mofgap.uncertainty.bootstrap import Interval, intervals
@@ -100,9 +100,10 @@ def _wanted_pairs(arms: Arms, headline: str) -> Iterator[tuple[Arm, Arm]]:
     for mine in _estimators(arms):
         for other in arms.others(mine.method):
             is_alike = other.suffix == mine.suffix or other.method == ENSEMBLE
-            if method_with(other.method).is_network and not is_alike:
+            method = method_with(other.method)
+            if method.is_network and not is_alike:
                 continue
-            if is_published(other) and mine.method != headline:
+            if method.kind == "published" and mine.method != headline:
                 continue  # the rows are the same, and one comparison is enough
             yield mine, other
             if other.method.startswith(ENSEMBLE):
