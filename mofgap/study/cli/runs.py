@@ -34,14 +34,13 @@ def list_runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs below a folder, newest first."""
-    from mofgap.study.engine.manifest import read_manifest
     from mofgap.study.engine.runs import find_runs
 
     with told():
-        found = find_runs(root) if root != RUNS or root.exists() else []
+        found = find_runs(root) if root != RUNS or root.exists() else {}
     if not found:
         say(f"no runs in {root}")
-    rows = [_listed(run, read_manifest(run)) for run in found]
+    rows = [_listed(run, manifest) for run, manifest in found.items()]
     if as_json:
         print_json(rows)
     else:

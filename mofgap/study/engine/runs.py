@@ -17,8 +17,8 @@ Differing = dict[str, tuple[Any, Any]]
 """For each key that differs between two runs the value in both, None where it is missing."""
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Run folders at or below the folder ``root``, newest first, without those whose manifest is damaged.
+def find_runs(root: Path) -> dict[Path, dict[str, Any]]:
+    """Run folders at or below the folder ``root`` with their manifests, newest first, without damaged ones.
 
     Raises:
         RunError: If ``root`` does not exist.
@@ -26,9 +26,8 @@ def find_runs(root: Path) -> list[Path]:
     if not root.is_dir():
         raise RunError(f"there is no folder {root}")
     folders = (path.parent for path in root.glob(f"**/{MANIFEST}") if (path.parent / RUN_CONFIG).exists())
-    manifests = {run: read_manifest(run) for run in folders}
-    written = {run: manifest["written"] for run, manifest in manifests.items() if manifest}
-    return sorted(written, key=lambda run: (written[run], run.name), reverse=True)
+    found = [(run, manifest) for run in folders if (manifest := read_manifest(run))]
+    return dict(sorted(found, key=lambda each: (each[1]["written"], each[0].name), reverse=True))
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
