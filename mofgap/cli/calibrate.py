@@ -73,4 +73,4 @@ def _show(found: Recalibration) -> None:
         for level in found.before.fraction
     ]
     show(rows, {name: name for name in rows[0]})
-    say("what stands under now was cross-validated in five folds")
+    say("coverage and width now were cross-validated in five folds")

@@ -67,9 +67,9 @@ def train(
 ) -> None:
     """Fine-tune a gap model on labelled structures, calibrate it, and write a model folder.
 
-    The structures of split ``val`` choose the epoch and calibrate the error bars. There is no ``val`` with
-    ``--all-rows``, or with ``--from``, fewer than 500 labels and no column of splits. Then all structures are
-    trained on, for all epochs, and the error bars come from five more trainings, each without a fifth.
+    The structures of split ``val`` choose the epoch and calibrate the error bars. With ``--all-rows`` all
+    structures are trained on, for all epochs. The error bars then come from five more trainings, each without
+    a fifth. The same holds with ``--from`` and fewer than 500 labels, if no column says the split.
     """
     if labels is None and config is None:
         raise typer.BadParameter("name the labels, or a run by --config", param_hint="LABELS")

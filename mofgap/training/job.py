@@ -45,7 +45,7 @@ class LabelsConfig:
         f"families kept together; with a model to start from, fewer than {FEW_LABELS} labels are all trained "
         "on.",
     )
-    split_seed: int = Field(0, description="Of the splits that are drawn.", ge=0)
+    split_seed: int = Field(0, description="Seed of the splits that are drawn.", ge=0)
     all_rows: bool = Field(
         False,
         description="Train on every labelled structure, whatever its split. Error bars come from five more "
