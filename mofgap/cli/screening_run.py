@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from mofgap.screening.shard import Shard
 
 PBE_CAVEAT = (
-    "gaps are those of PBE, some above and some below measured ones (HSE06 gives 1.5 eV more on average over "
-    "QMOF; --level hse06 predicts it): rank by them, and do not quote them as measured"
+    "PBE gaps lie above or below measured ones: rank by them, and do not quote them as measured; HSE06 gaps "
+    "(--level hse06) are 1.5 eV larger on average over QMOF"
 )
 _IN_SEQUENCE = (".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
 

@@ -154,8 +154,8 @@ def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
             )
         elif is_pbe(level):
             found.append(
-                "Gaps are those of PBE, of which some lie above and some lie below measured ones. Rank by "
-                "them; do not quote them as measured. mofgap screen --level hse06 predicts those of HSE06."
+                "Some PBE gaps lie above and some lie below measured ones. Rank by them; do not quote them "
+                "as measured. mofgap screen --level hse06 predicts HSE06 gaps."
             )
     if len(models := table.values_of("model")) > 1:
         found.append(f"The rows come from several models ({', '.join(models)}); their ranks do not compare.")
