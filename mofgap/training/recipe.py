@@ -204,10 +204,8 @@ def train_model(
     features = run(model, data, folder, 1 if folds else None)
     # Where the encoder moved, what the parent kept are features of another encoder.
     index = _index(labels, data, features, None if config.unfreeze and config.epochs else parent)
-    held_out: dict[str, HeldOut] = {}
     families = labels.families
-    if folds:
-        held_out[CROSS_FITTED] = cross_fit(lambda: again().model, data, families, folder, run)
+    held_out = {CROSS_FITTED: cross_fit(lambda: again().model, data, families, folder, run)} if folds else {}
     calibration, scores = measure(model, labels, data, index, parent, known, held_out, n_val)
     divided = folds and divides_families([families[i] for i in data.train])
     outcome = TrainingResult(scores, Cost.of(folder), n_trainable, parent.name if parent else "", divided)
