@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from mofgap.choices import Disorder
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.config import PreparationConfig
+from mofgap.crystals.prepare.primitive import to_primitive
 from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor, Predictions, load_model
 from mofgap.whole_file import whole_file, write_text
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def explained(
     if not crystal.structure_id:
         crystal = replace(crystal, structure_id="structure")
     found = attribute(predictor.model, crystal, predictor.device)
-    predicted = predictor.estimate([crystal])
+    # The cell that a screening predicts: two copies of it would hide an odd number of electrons.
+    unit = to_primitive(crystal) if preparation.primitive_cell else crystal
+    predicted = predictor.estimate([unit])
     return Explanation(
         crystal,
         found,
@@ -146,8 +149,16 @@ def explained(
         float(predicted.gap_std_ev[0]),
         predictor.about.level_of_theory,
         predictor.about.name,
-        (*predictor.warnings_of(crystal, predicted), *predictor.calibration_notes()),
+        (*_warnings(predictor, crystal, unit, predicted), *predictor.calibration_notes()),
     )
+
+
+def _warnings(predictor: GapPredictor, crystal: Crystal, unit: Crystal, predicted: Predictions) -> list[str]:
+    """Those of the primitive cell; where the file's cell has them too, its words, which name its atoms."""
+    of_file, of_unit = (predictor.warnings_of(each, predicted) for each in (crystal, unit))
+    known, names = ({text.partition(":")[0] for text in texts} for texts in (of_file, of_unit))
+    both = [text for text in of_file if text.partition(":")[0] in names]
+    return both + [text for text in of_unit if text.partition(":")[0] not in known]
 
 
 def paths_of(folder: Path, stem: str) -> list[Path]:

@@ -201,6 +201,17 @@ def test_a_gap_without_guests_is_that_of_a_screening(tmp_path: Path, model_folde
     assert {row["element"]: row["n_atoms"] for row in explained["elements"]} == dict(Mg=1, C=1, O=2, H=1)
 
 
+def test_copies_in_the_cell_hide_no_odd_electron(model_folder: Path) -> None:
+    one = replace(CRYSTAL, frac_coords=CRYSTAL.frac_coords[:4], atomic_numbers=np.array([12, 8, 6, 7]))
+    places = np.vstack([one.frac_coords + shift for shift in ([0, 0, 0], [0, 0, 1])]) / [1, 1, 2]
+    two = Crystal(one.cell * [[1], [1], [2]], places, np.tile(one.atomic_numbers, 2), "two")
+    explained = mofgap.explain(two, str(model_folder))
+    assert explained.crystal.n_atoms == two.n_atoms
+    assert any(text.startswith("odd-electrons") for text in explained.warnings), explained.warnings
+    screened = mofgap.screen(two, model=str(model_folder)).iloc[0]
+    assert explained.gap_std_ev == pytest.approx(screened.gap_std_ev, abs=1e-3)
+
+
 def test_a_long_name_is_cut(tmp_path: Path) -> None:
     found = Explanation(replace(CRYSTAL, structure_id="ü" * 120), FOUND, 2.5, 0.3, "PBE", "tiny")
     paths = found.write(tmp_path)
