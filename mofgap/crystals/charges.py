@@ -34,10 +34,12 @@ _STATES = {
 _HIGHEST = {number: state for state, numbers in _STATES.items() for number in numbers}
 # Chromates and dichromates hold Cr(VI); their bonds to oxygen are shorter than any of Cr(III); angstrom.
 _CHROMIUM, _CHROMATE, _LONGEST_CHROMATE_BOND = 24, 6, 1.75
-# Sn, Sb, Tl and Pb may keep a lone pair, which lowers their oxidation state by two. The orders of their bonds
-# (Pauling, from covalent radii) then add up to less than one above the lower state. On train rows of QMOF
-# these sums are at most 2.6, 3.4, 0.6 and 2.4; in the higher state at least 3.4, 6.6, 2.4 and 3.1; angstrom.
-_LONE_PAIR, _PAULING_ANGSTROM = (50, 51, 81, 82), 0.37
+# Sn, Sb, Tl and Pb may keep a lone pair, which lowers their oxidation state by two. Pauling's orders of their
+# bonds then add up to less than one above the lower state. On train rows of QMOF these sums are at most 2.6,
+# 3.4, 0.6 and 2.4 in the lower state, and at least 3.4, 6.6, 2.4 and 3.1 in the higher one.
+_LONE_PAIR = (50, 51, 81, 82)
+_PAULING_ANGSTROM = 0.37
+"""A bond that is longer by so much has an order that is e times smaller."""
 
 MOST_NEIGHBOURS_OF_BORON = 4
 """In a cluster it has more, and no Lewis structure."""
@@ -61,12 +63,13 @@ def uncompensated_charge(bonded: BondGraph) -> int:
     short = bonded.bonds.first[bonded.bonds.distances < _LONGEST_CHROMATE_BOND]
     n_chromates = int((numbers[np.unique(short)] == _CHROMIUM).sum())
     most = sum(_HIGHEST[number] for number in metals) + n_chromates * (_CHROMATE - _HIGHEST[_CHROMIUM])
+    most -= 2 * _n_lone_pairs(bonded)
     lewis = lewis_structure(bonded)
-    return 0 if lewis is None else max(0, 2 * _n_lone_pairs(bonded) - lewis.total_charge - most)
+    return 0 if lewis is None else max(0, -lewis.total_charge - most)
 
 
 def _n_lone_pairs(bonded: BondGraph) -> int:
-    """How many metals of `_LONE_PAIR` have their lower oxidation state, by the orders of their bonds."""
+    """How many metals of `_LONE_PAIR` keep their lone pair, by the sum of the orders of their bonds."""
     numbers, bonds = bonded.numbers, bonded.bonds
     radii = COVALENT_RADII[numbers]
     orders = np.exp((radii[bonds.first] + radii[bonds.second] - bonds.distances) / _PAULING_ANGSTROM)
