@@ -7,12 +7,10 @@ found missing is missing, but not all that is missing is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from mofgap.crystals.bonds import IS_METAL, BondGraph
-from mofgap.crystals.charges import CHALCOGENS, HALOGENS, Lewis, open_valences
+from mofgap.crystals.charges import CHALCOGENS, HALOGENS, Lewis, open_valences, rings
 from mofgap.crystals.elements import CARBON, NITROGEN
 
 # State 0 in a carbonyl needs no entry: each carbon on a metal may carry a charge. Nothing is said of a cell
@@ -64,9 +62,9 @@ def _most_negative(i: int, lewis: Lewis, numbers: list[int], is_bound: bool) -> 
 
 def _of_ring_nitrogen(i: int, neighbours: list[list[int]], numbers: list[int]) -> float:
     """The most negative charge of a nitrogen with two neighbours: a share of an azolate, 0 in a pyridine."""
-    rings = [ring for size in (5, 6) for ring in _rings((i,), neighbours, size)]
-    rings = [ring for ring in rings if all(len(neighbours[j]) < 4 for j in ring)]  # aromatic
-    return min((_share(ring, neighbours, numbers) for ring in rings), default=1.0)
+    found = [ring for size in (5, 6) for ring in rings((i,), neighbours, size)]
+    aromatic = [ring for ring in found if all(len(neighbours[j]) < 4 for j in ring)]
+    return min((_share(ring, neighbours, numbers) for ring in aromatic), default=1.0)
 
 
 def _share(ring: tuple[int, ...], neighbours: list[list[int]], numbers: list[int]) -> float:
@@ -75,14 +73,3 @@ def _share(ring: tuple[int, ...], neighbours: list[list[int]], numbers: list[int
     if len(ring) == 6 or (NITROGEN, 3) in kinds or any(z in CHALCOGENS and n == 2 for z, n in kinds):
         return 0.0  # pyridine; imidazole with a substituent, oxazole, thiazole
     return 1 / kinds.count((NITROGEN, 2))
-
-
-def _rings(path: tuple[int, ...], neighbours: list[list[int]], size: int) -> Iterator[tuple[int, ...]]:
-    """The rings of a size that a path of bonded atoms belongs to, from its first atom round."""
-    if len(path) == size:
-        if path[0] in neighbours[path[-1]]:
-            yield path
-        return
-    for j in neighbours[path[-1]]:
-        if j not in path:
-            yield from _rings((*path, j), neighbours, size)

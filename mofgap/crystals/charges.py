@@ -8,7 +8,7 @@ charges.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,6 +120,7 @@ def lewis_structure(bonded: BondGraph, *, pyridinium: bool = True) -> Lewis | No
         return None
     if pyridinium:
         lewis.find_pyridinium()
+    lewis.find_azolates(numbers)
     pyridines = lewis.pyridines(numbers)
     lewis.pair_up(bonded)
     lewis.spare_pyridines(pyridines)
@@ -163,6 +164,18 @@ class Lewis:
                 self.cations.remove(i)
                 self.open[i] += 1
                 self.charge += 1
+
+    def find_azolates(self, numbers: list[int]) -> None:
+        """Make an anion of each unsaturated five-membered ring with two nitrogens or more that bear nothing.
+
+        Else two such rings side by side would pair over the bond between them, as no azolate does.
+        """
+        bare = [number == NITROGEN and len(self.neighbours[i]) == 2 for i, number in enumerate(numbers)]
+        for i in np.flatnonzero(bare).tolist():
+            for ring in rings((i,), self.neighbours, 5):
+                if sum(bare[j] for j in ring) > 1 and all(self.open[j] == 1 for j in ring):
+                    self.open[i] -= 1
+                    self.charge -= 1
 
     def pyridines(self, numbers: list[int]) -> set[int]:
         """Nitrogen with two neighbours in a six-membered ring of unsaturated atoms."""
@@ -319,3 +332,14 @@ def _valence_and_charge(number: int, n: int, ends: list[int]) -> tuple[int, int]
         n_oxo = sum(end in CHALCOGENS for end in ends)
         return (7, 0) if n == 4 else (5, 0) if n == 3 and n_oxo > 1 else (n, 0)
     return valence, 0
+
+
+def rings(path: tuple[int, ...], neighbours: list[list[int]], size: int) -> Iterator[tuple[int, ...]]:
+    """The rings of a size that a path of bonded atoms belongs to, from its first atom round."""
+    if len(path) == size:
+        if path[0] in neighbours[path[-1]]:
+            yield path
+        return
+    for j in neighbours[path[-1]]:
+        if j not in path:
+            yield from rings((*path, j), neighbours, size)

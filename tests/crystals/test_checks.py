@@ -193,6 +193,12 @@ PENTAGON = [(-1.157 * np.cos(k * np.pi / 2.5), 1.157 * np.sin(k * np.pi / 2.5)) 
 PYRAZOLATE = [(z, (4.017 + x, y, 0.0)) for z, (x, y) in zip((6, 6, 7, 7, 6), PENTAGON, strict=True)]
 PYRAZOLATE += [(1, (4.017 + 1.933 * x, 1.933 * y, 0.0)) for x, y in (PENTAGON[1], PENTAGON[4])]
 BENZENE = [(6, place) for _, place in PYRIDINE] + [RING_HYDROGENS[i] for i in (0, 1, 3, 4)]
+# Two tetrazolates with a bond between their carbons that is shorter than those of the rings.
+BITETRAZOLATE = [
+    (z, (side * (1.827 + x), y, 0.0))
+    for side in (1, -1)
+    for z, (x, y) in zip((6, 7, 7, 7, 7), PENTAGON, strict=True)
+]
 BIPYRAZOLATE = BENZENE + [(z, (side * x, y, 0.0)) for side in (1, -1) for z, (x, y, _) in PYRAZOLATE]
 
 
@@ -230,6 +236,7 @@ def far(*numbers):
         ([*PYRIDINE, *RING_HYDROGENS[:2], (8, (-2.62, 0, 0)), *RING_HYDROGENS[3:], *PROTON], 0),  # pyridone
         (DIPYRIDYL_TETRAZINE, 0),
         (BIPYRAZOLATE, 2),
+        (BITETRAZOLATE, 2),
         ([(17, (0, 0, 0.3)), *[(8, (1.4 * np.cos(a), 1.4 * np.sin(a), 0)) for a in (0, 2.0944, 4.1888)]], 1),
         ([(8, (-1.5, 0, 0)), (1, (0, 0, 0)), (8, (1.5, 0, 0))], 3),  # a proton far from two oxides
     ],
