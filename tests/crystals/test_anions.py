@@ -34,6 +34,15 @@ NITRATE = around_centre(7, 8, 1.24, 3)
 PERCHLORATE = around_centre(17, 8, 1.43, 4)
 FORMATE = [(6, (0, 0, 0)), (8, (1.25, 0, 0)), (8, (-0.62, 1.08, 0)), (1, (-0.55, -0.95, 0))]
 HEXAFLUOROPHOSPHATE = [(15, (0, 0, 0)), *[(9, tuple(1.6 * end)) for end in (*np.eye(3), *-np.eye(3))]]
+# Cyanide, azide, nitrite, thiocyanate and cyanate.
+CHAINS = ((6, 7), (7, 7, 7), (8, 7, 8), (16, 6, 7), (7, 6, 8))
+CHAINS = [[(z, (1.3 * i, 0, 0)) for i, z in enumerate(chain)] for chain in CHAINS]
+DICYANAMIDE = [(7, (1.2 * i, 0, 0)) if i % 2 == 0 else (6, (1.2 * i, 0, 0)) for i in range(5)]
+TETRAHEDRAL = [end for _, end in around_centre(0, 0, 1.0, 4)[1:]]
+PHOSPHORYL = [(15, (0, 0, 0)), (8, 1.5 * TETRAHEDRAL[0]), *[(17, 2.0 * end) for end in TETRAHEDRAL[1:]]]
+ACETONITRILE = [(7, 2.6 * TETRAHEDRAL[0]), (6, 1.45 * TETRAHEDRAL[0]), (6, (0, 0, 0))]
+ACETONITRILE += [(1, 1.09 * end) for end in TETRAHEDRAL[1:]]
+FORMIC_ACID = [*around_centre(6, 8, 1.25, 3)[:3], (1, (-0.55, -0.95, 0)), (1, (2.2, 0, 0))]
 CHLORIDE = [(17, (0, 0, 0))]
 TRIIODIDE = [(53, (-2.9, 0, 0)), (53, (0, 0, 0)), (53, (2.9, 0, 0))]
 AMMONIUM = around_centre(7, 1, 1.02, 4)
@@ -52,7 +61,9 @@ def missing(*parts, metal):
     return missing_anions(bond_graph(crystal([(metal, (0, 0, 0))], *parts)))
 
 
-@pytest.mark.parametrize("ligand", [PYRIDINE, PYRAZINE, IMIDAZOLE, OXAZOLE, WATER])
+@pytest.mark.parametrize(
+    "ligand", [*(PYRIDINE, PYRAZINE, IMIDAZOLE, OXAZOLE, WATER, PHOSPHORYL, ACETONITRILE, FORMIC_ACID)]
+)
 def test_a_neutral_ligand_balances_nothing(ligand):
     assert missing(ligand, metal=SILVER) == 1
     assert missing(ligand, metal=GOLD) == 1
@@ -63,14 +74,28 @@ def test_a_neutral_ligand_balances_nothing(ligand):
     "anion",
     [
         *(IMIDAZOLATE, TETRAFLUOROBORATE, HEXAFLUOROPHOSPHATE, PERCHLORATE, NITRATE),
-        *(FORMATE, CHLORIDE, TRIIODIDE),
+        *(FORMATE, CHLORIDE, TRIIODIDE, DICYANAMIDE, *CHAINS),
     ],
 )
 def test_an_anion_balances_its_charge(anion):
     assert missing(PYRIDINE, anion, metal=SILVER) == 0
 
 
-@pytest.mark.parametrize("anion", [IMIDAZOLATE, TETRAFLUOROBORATE, PERCHLORATE, FORMATE, CHLORIDE])
+@pytest.mark.parametrize(
+    "anion",
+    [
+        *(
+            IMIDAZOLATE,
+            TETRAFLUOROBORATE,
+            PERCHLORATE,
+            NITRATE,
+            FORMATE,
+            CHLORIDE,
+            DICYANAMIDE,
+            *CHAINS,
+        )
+    ],
+)
 def test_one_anion_of_two_is_missed(anion):
     assert missing(PYRIDINE, anion, metal=ZINC) == 1
 
