@@ -302,6 +302,8 @@ def open_valences(bonded: BondGraph) -> Lewis | None:
         if numbers[i] == OXYGEN and len(neighbours[i]) == 3 and OXYGEN in (numbers[j] for j in neighbours[i]):
             return None  # two disordered waters in one place, no oxonium
         valence, charge = _valence_and_charge(numbers[i], len(neighbours[i]), ends)
+        if _is_onium(numbers[i], [numbers[j] for j in neighbours[i]]):
+            valence, charge = len(neighbours[i]), 1
         lewis.charge += charge
         lewis.open[i] = valence - len(neighbours[i])
         if lewis.open[i] < 0:
@@ -309,6 +311,12 @@ def open_valences(bonded: BondGraph) -> Lewis | None:
         if numbers[i] == NITROGEN and valence == len(neighbours[i]) == 3:
             lewis.cations.add(i)
     return lewis
+
+
+def _is_onium(number: int, around: list[int]) -> bool:
+    """Whether an atom is that of a cation such as tetraphenylphosphonium or trimethylsulfonium."""
+    may_be = number in PNICTOGENS | CHALCOGENS and len(around) == _VALENCE[number] + 1
+    return may_be and set(around) <= {HYDROGEN, CARBON}
 
 
 def _valence_and_charge(number: int, n: int, ends: list[int]) -> tuple[int, int]:

@@ -202,6 +202,15 @@ BITETRAZOLATE = [
 BIPYRAZOLATE = BENZENE + [(z, (side * x, y, 0.0)) for side in (1, -1) for z, (x, y, _) in PYRAZOLATE]
 
 
+def methyls(number, axes):
+    """An atom with methyl groups along some diagonals of a cube."""
+    atoms = [(number, (0, 0, 0))]
+    for axis in np.array(axes):
+        ends = [end for end in np.array(TETRAHEDRON) if tuple(end) != tuple(axis)]
+        atoms += [(6, 1.05 * axis), *[(1, 1.05 * axis - 0.63 * end) for end in ends]]
+    return atoms
+
+
 def charge(*parts):
     """Negative charge that a metal of the given kind cannot balance, in a roomy cell."""
     atoms = [atom for part in parts for atom in part]
@@ -235,6 +244,9 @@ def far(*numbers):
         ([*PYRIDINE, *RING_HYDROGENS[:2], *RING_HYDROGENS[3:], *PROTON, *SECOND_RING], -1),  # bipyridinium
         ([*PYRIDINE, *RING_HYDROGENS[:2], (8, (-2.62, 0, 0)), *RING_HYDROGENS[3:], *PROTON], 0),  # pyridone
         (DIPYRIDYL_TETRAZINE, 0),
+        # Tetramethylphosphonium and trimethylsulfonium.
+        (methyls(15, TETRAHEDRON), -1),
+        (methyls(16, TETRAHEDRON[:3]), -1),
         (BIPYRAZOLATE, 2),
         (BITETRAZOLATE, 2),
         ([(17, (0, 0, 0.3)), *[(8, (1.4 * np.cos(a), 1.4 * np.sin(a), 0)) for a in (0, 2.0944, 4.1888)]], 1),
