@@ -28,6 +28,8 @@ LONGEST_OXO_ANGSTROM = 1.9
 LONGEST_TRIPLE_ANGSTROM = 1.25
 # The bond of a hydrogen molecule is shorter; angstrom.
 LONGEST_H2_ANGSTROM = 0.8
+# Half the length of a long hydrogen bond between two oxygens, with room; angstrom.
+LONGEST_HYDROGEN_BOND_ANGSTROM = 1.5
 # Density below which few frameworks lie, and above which none do; g/cm3.
 DENSITY_RANGE = (0.1, 7.0)
 
@@ -164,9 +166,22 @@ def _missing_hydrogens(bonded: BondGraph) -> str:
     return f"missing-hydrogens: probably at {counted(len(atoms), 'atom')} ({_names(bonded, atoms)}); add them"
 
 
+def _between_two(bonded: BondGraph) -> NDArray[np.bool_]:
+    """(n_atoms,) whether a hydrogen is halfway between atoms, too far from each for a bond."""
+    hydrogen, pairs = bonded.numbers == HYDROGEN, bonded.pairs
+    near = (
+        hydrogen[pairs.first] & ~hydrogen[pairs.second] & (pairs.distances < LONGEST_HYDROGEN_BOND_ANGSTROM)
+    )
+    found = np.zeros(len(hydrogen), dtype=bool)
+    found[pairs.first[near]] = True
+    found &= bonded.coordination() == 0
+    return found
+
+
 def _isolated_atoms(bonded: BondGraph) -> str:
     # Heavy cations such as Tl+ keep their distance, and are plainly counter-ions.
-    alone = np.flatnonzero((bonded.coordination() == 0) & ~IS_METAL[bonded.numbers])
+    lonely = (bonded.coordination() == 0) & ~IS_METAL[bonded.numbers]
+    alone = np.flatnonzero(lonely & ~_between_two(bonded))
     if not len(alone):
         return ""
     return (
@@ -190,7 +205,8 @@ def _charged_framework(bonded: BondGraph) -> str:
     """A warning of ions in the pores: parts that are not neutral molecules, or metals bonded to nothing."""
     part, with_metal = bonded.parts
     frame = with_metal & (np.bincount(part) > 1)
-    if not frame.any() or not len(found := ions(bonded)):
+    found = np.setdiff1d(ions(bonded), part[_between_two(bonded)])
+    if not frame.any() or not len(found):
         return ""
     text = f"charged-framework: likely ions: {bonded.formulas(found)}"
     if np.isin(part[_lacking_hydrogens(bonded)], found).any():

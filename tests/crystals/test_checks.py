@@ -73,6 +73,13 @@ def test_lone_oxygen_is_isolated_and_lacks_hydrogens():
     assert {"isolated-atoms", "missing-hydrogens"} <= set(names(crystal((8, (3.5, 3.5, 3.5)))))
 
 
+def test_a_proton_halfway_between_two_oxygens_is_no_ion():
+    halfway = [(8, (2.25, 3.5, 3.5)), (1, (3.5, 3.5, 3.5)), (8, (4.75, 3.5, 3.5))]
+    told = " ".join(check_crystal(crystal(*halfway)))
+    assert "isolated-atoms: O" in told and " 1 H;" not in told
+    assert "isolated-atoms: H" in " ".join(check_crystal(crystal((1, (3.5, 3.5, 3.5)))))
+
+
 def test_a_halide_is_isolated_and_lacks_nothing():
     told = names(crystal((17, (3.5, 3.5, 3.5))))
     assert "isolated-atoms" in told and "missing-hydrogens" not in told
