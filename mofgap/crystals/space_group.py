@@ -29,6 +29,8 @@ _HALL = re.compile(
 )
 # Short monoclinic names, such as P 21/n, do not say which axis is unique.
 _MONOCLINIC = re.compile(r"([PABCI])\s*(21?(?:/[abcdmn])?|[abcdmn])", re.IGNORECASE)
+# Full names give a rotation with each mirror or glide plane: P 21/n 21/m 21/a is P n m a.
+_ROTATION_OF_FULL = re.compile(r"(?<=\s)21?/(?=[a-emn])")
 _HALL_TAGS = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 
 
@@ -125,7 +127,7 @@ def _named(name: str, cell: gemmi.UnitCell) -> Statement | None:
         return None
     plain = re.sub(r"\(#\d+\)$|[()_]", "", name)
     plain = _ORIGIN.sub(lambda match: ":1" if match[1] == "S" else ":2", plain.strip())
-    spellings = [plain]
+    spellings = [plain, _ROTATION_OF_FULL.sub("", plain)]
     if short := _MONOCLINIC.fullmatch(plain):
         oblique = [abs(angle - 90) > _RIGHT_DEGREES for angle in (cell.alpha, cell.beta, cell.gamma)]
         if oblique.count(True) == 1 and not oblique[1]:

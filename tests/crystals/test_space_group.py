@@ -107,6 +107,22 @@ def test_the_unique_axis_of_a_short_name_is_that_of_the_cell(short: str, axis: s
     assert np.array_equal(crystal.frac_coords, only(block(listed(full), OBLIQUE[axis])).frac_coords)
 
 
+@pytest.mark.parametrize(
+    ("full", "short"),
+    [
+        ("P 2_1/m 2_1/n 2_1/b", "P m n b"),
+        ("P 42/m 2/m 2/c", "P 42/m m c"),
+        ("P -3 2/c 1", "P -3 c 1"),
+        ("P 1 2/m 1", "P 1 2/m 1"),
+    ],
+)
+def test_a_full_name_means_the_group_of_the_short_one(full: str, short: str) -> None:
+    cell = (15, 15, 17, 90, 90, 120 if "3" in short else 90)
+    crystal = only(block(f"_space_group_name_H-M_full '{full}'", cell))
+    assert crystal.warnings == ()
+    assert np.array_equal(crystal.frac_coords, only(block(listed(short), cell)).frac_coords)
+
+
 def test_files_that_were_appended_with_their_marks_are_all_read() -> None:
     mark = b"\xef\xbb\xbf"
     text = b"".join(mark + block("", name=name).encode() for name in ("one", "two"))
