@@ -7,12 +7,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import gemmi
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.json_schema import SkipJsonSchema
 
 from mofgap.choices import BATCH_ATOMS, Adaptation, Alpha, Noise
 from mofgap.configuration import ConfigurationError, part, schema
+from mofgap.crystals.elements import atomic_number
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
 from mofgap.shipped import DEFAULT_ENCODER
@@ -107,7 +107,7 @@ class SplitConfig:
             raise ConfigurationError("goes with kind: without, and only with it", key="element")
         if self.n_test is not None and self.kind != "grouped":
             raise ConfigurationError("goes with kind: grouped, and only with it", key="n_test")
-        if self.element is not None and gemmi.Element(self.element).atomic_number == 0:
+        if self.element is not None and not atomic_number(self.element):
             raise ConfigurationError(f"{self.element!r} is no element's symbol", key="element")
 
 

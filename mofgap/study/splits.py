@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import gemmi
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mofgap.crystals.dataset import TableError
+from mofgap.crystals.elements import atomic_number
 from mofgap.datasets.groups import group_of
 from mofgap.study.config import SplitConfig
 from mofgap.training.labels import SPLITS
@@ -80,7 +80,7 @@ def _grouped(group: pd.Series, sizes: dict[str, int], seed: int) -> pd.Series:
 
 def _without(frame: pd.DataFrame, named: pd.Series, element: str) -> pd.Series:
     """Rows with the element are left out of everything but a test of their own."""
-    number = gemmi.Element(element).atomic_number
+    number = atomic_number(element)
     holds = frame.atomic_numbers.map(lambda numbers: number in numbers)
     return named.astype(str).where(~holds, "left_out")
 

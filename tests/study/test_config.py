@@ -45,7 +45,11 @@ def test_an_unknown_key_is_told_the_nearest() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"kind": "without"}, {"element": "Co"}, {"kind": "without", "element": "Xx"}],
+    [
+        {"kind": "without"},
+        {"element": "Co"},
+        *({"kind": "without", "element": name} for name in ("Xx", "Hoh")),
+    ],
 )
 def test_an_element_is_one_and_goes_with_its_kind_of_split(wrong: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="element"):
