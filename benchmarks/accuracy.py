@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from scipy import stats
 
 from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
+from mofgap.crystals.elements import symbol_of
 from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -75,7 +75,7 @@ def parts(
         yield "no relative in training", ~relative
     elements = [set(map(int, numbers)) for numbers in frame.atomic_numbers]
     for z in np.flatnonzero(IS_METAL):
-        yield f"with {gemmi.Element(int(z)).name}", np.array([z in each for each in elements])
+        yield f"with {symbol_of(z)}", np.array([z in each for each in elements])
     n_atoms = frame.atomic_numbers.map(len).to_numpy()
     edges = np.quantile(n_atoms, np.arange(1, N_PARTS) / N_PARTS)
     part = np.searchsorted(edges, n_atoms)

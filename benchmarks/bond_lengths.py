@@ -6,14 +6,13 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
-import gemmi
 import numpy as np
 
 from benchmarks.measure import add_table, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
 from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.elements import HYDROGEN
+from mofgap.crystals.elements import HYDROGEN, symbol_of
 from mofgap.crystals.prepare.bond_lengths import Kind, kinds_of_bonds
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
@@ -63,7 +62,7 @@ def main() -> None:
                 found[kind][0].append(raw[kind])
                 found[kind][1].append(relaxed[kind])
     printed: list[list[object]] = [
-        ["-".join(f"{gemmi.Element(z).name}{n or ''}" for z, n in kind), len(raw)]
+        ["-".join(f"{symbol_of(z)}{n or ''}" for z, n in kind), len(raw)]
         + [f"{value:.4f}" for value in line(raw, relaxed)]
         for kind, (raw, relaxed) in sorted(found.items())
         if len(raw) >= LEAST_STRUCTURES

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 
-import gemmi
 import numpy as np
 
 from benchmarks.measure import add_table, print_table, read_splits
 from mofgap.crystals.bonds import bond_ratios, pairs_within
 from mofgap.crystals.dataset import table_crystals
-from mofgap.crystals.elements import HYDROGEN
+from mofgap.crystals.elements import HYDROGEN, symbol_of
 
 LONGEST_ANGSTROM = 2.2
 LEAST_BONDS = 50
@@ -32,7 +31,7 @@ def main() -> None:
         for i in order[np.unique(pairs.first[order], return_index=True)[1]]:
             lengths[int(numbers[pairs.second[i]])].append(pairs.distances[i])
     rows: list[list[object]] = [
-        [gemmi.Element(z).name, len(d), *(f"{f(d):.4f}" for f in (np.mean, np.median, np.min))]
+        [symbol_of(z), len(d), *(f"{f(d):.4f}" for f in (np.mean, np.median, np.min))]
         for z, d in sorted(lengths.items())
         if len(d) >= LEAST_BONDS
     ]

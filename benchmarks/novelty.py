@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import gemmi
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from benchmarks.measure import add_model, add_table, one_thread, print_table, re
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
+from mofgap.crystals.elements import atomic_number, symbol_of
 from mofgap.crystals.formula import reduced_formula
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
 from mofgap.gap.predictor import load_model
@@ -86,7 +86,7 @@ def leave_out(z: int, train: Rows, others: Rows, index: NoveltyIndex) -> tuple[l
     distance = auroc(label, np.concatenate([new.distance, old.distance]))
     far = float((new.distance > index.quantiles[round(NOVEL * (len(index.quantiles) - 1))]).mean())
     warned = [float((each.percentile > NOVEL).mean()) for each in (new, old)]
-    return [gemmi.Element(z).name, int(has.sum()), whole, distance, far, *warned], strangers, usual
+    return [symbol_of(z), int(has.sum()), whole, distance, far, *warned], strangers, usual
 
 
 def areas(
@@ -140,7 +140,7 @@ def main() -> None:
     dims, neighbours = options.dims or [shipped.points.shape[1]], options.neighbours or [shipped.n_neighbours]
     rows, grid = [], []
     for symbol in options.metals:
-        z = gemmi.Element(symbol).atomic_number
+        z = atomic_number(symbol)
         index = index_of(train.take(~train.have(z)), max(dims), neighbours[0])
         row, new, old = leave_out(z, train, others, index)
         rows.append(row)

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-import gemmi
 import numpy as np
 import pandas as pd
 import torch
@@ -25,6 +24,7 @@ from benchmarks.rare_metals import reading_as
 from mofgap.choices import Precision
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.dataset import cached_store
+from mofgap.crystals.elements import atomic_number, symbol_of
 from mofgap.encoders.element_features import ELEMENT_FEATURES
 from mofgap.encoders.elements import similar_elements
 from mofgap.gap.folder import About
@@ -52,17 +52,17 @@ MOST_VAL, LEAST_VAL, MOST_VAL_ATOMS = 10, 3, 200
 
 def having(frame: pd.DataFrame, symbol: str) -> NDArray[np.bool_]:
     """(n,) which rows have an element."""
-    number = gemmi.Element(symbol).atomic_number
+    number = atomic_number(symbol)
     return np.array([number in each for each in frame.atomic_numbers], dtype=bool)
 
 
 def withheld(table: pd.DataFrame, metals: Sequence[str], max_atoms: int) -> pd.DataFrame:
     """Small rows of train and val without the metals, and rows of both with them as split test."""
-    numbers = {gemmi.Element(symbol).atomic_number for symbol in metals}
+    numbers = set(map(atomic_number, metals))
     found = table.atomic_numbers.map(lambda each: numbers & set(each.tolist()))
     n_atoms = table.atomic_numbers.map(len)
     has, public = found.map(bool), table.split == "test"
-    common = found.map(lambda each: each == {gemmi.Element(COMMON).atomic_number})
+    common = found.map(lambda each: each == {atomic_number(COMMON)})
     seen = table[~has & ~public & (n_atoms <= max_atoms)]
     some = table[common & ~public & (n_atoms <= MOST_ATOMS)]
     some = some.sample(min(MOST_COMMON, len(some)), random_state=0)
@@ -139,12 +139,12 @@ def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iter
     often = np.flatnonzero(predictor.novelty.element_counts >= RARE).tolist()
     rows = table[(table.split == "val") & (table.atomic_numbers.map(len) <= MOST_VAL_ATOMS)]
     for z in (z for z in often if IS_METAL[z]):
-        symbol = gemmi.Element(z).name
+        symbol = symbol_of(z)
         some = rows[having(rows, symbol)].head(MOST_VAL)
         if len(some) < LEAST_VAL:
             continue
         known = predicted(predictor, some, None)
-        shares = {gemmi.Element(other).name: share for other, share in similar_elements(z, often).items()}
+        shares = {symbol_of(other): share for other, share in similar_elements(z, often).items()}
         with reading_as(predictor, symbol, shares):
             found = predicted(predictor, some, None, unseen=True)
         true = some[target].to_numpy(dtype=np.float64)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import gemmi
 import numpy as np
 import pandas as pd
 import torch
@@ -28,6 +27,7 @@ from benchmarks.claims.pooled import pooled
 from benchmarks.claims.task import Backbone, Split, Task
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
+from mofgap.crystals.elements import atomic_number
 from mofgap.study.config import SplitConfig
 from mofgap.study.splits import assign, order
 
@@ -129,7 +129,7 @@ def public(frame: pd.DataFrame, config: MofConfig) -> Rows:
 
 def grouped(frame: pd.DataFrame, config: MofConfig) -> Rows:
     """Groups of formula and family, each on one side alone; structures with withheld elements on none."""
-    withheld = {gemmi.Element(symbol).atomic_number for symbol in config.withheld}
+    withheld = set(map(atomic_number, config.withheld))
     is_unseen = frame.atomic_numbers.map(lambda numbers: bool(withheld & set(numbers.tolist()))).to_numpy()
     rows = order(frame.structure_id.tolist(), config.seed)
     seen, unseen = rows[~is_unseen[rows]], rows[is_unseen[rows]]
