@@ -6,7 +6,6 @@ groups for the intervals instead, by cross-validation on the split.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.elements import symbol_of
 from mofgap.datasets.groups import group_of
@@ -144,8 +143,7 @@ def score_groups(found: Posterior, gap_ev: Floats, novelty: Floats, numbers: Seq
 
 def main() -> None:
     """Print the metrics, the coverage of every part, then the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")

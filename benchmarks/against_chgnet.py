@@ -5,13 +5,12 @@ Both read the same text, compute on one thread and take turns at the whole list.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 
 from chgnet.model.model import CHGNet
 from pymatgen.core import Structure
 
-from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, print_times
+from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, parser_of, print_times
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
@@ -35,7 +34,7 @@ def screened(predictor: GapPredictor, text: str) -> float:
 
 def main() -> None:
     """Print times and the ratio of throughputs."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_model(parser)
     parser.add_argument("--limit", type=int, help="take only so many examples")
     parser.add_argument("--repeats", type=int, default=3, help="times each is computed; the median counts")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import add_table, print_table, read_rows
+from benchmarks.measure import add_table, parser_of, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
 from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
@@ -43,7 +42,7 @@ def line(raw: list[Floats], relaxed: list[Floats]) -> tuple[float, float, float]
 
 def main() -> None:
     """Print both means and the slope of each kind of bond."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
     parser.add_argument("--split", default="train", help="rows to measure")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_splits
+from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -84,8 +83,7 @@ def report(orders: dict[str, Order], shuffles: Sequence[Order], hit: NDArray[np.
 
 def main() -> None:
     """Simulate the campaign on rows that the model was not trained on."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--splits", nargs="+", default=["val", "test"], help="rows to choose from")
     parser.add_argument("--window", nargs=2, type=float, default=(1.8, 3.0), help="ends in eV")
     parser.add_argument("--wanted", type=int, default=100, help="hits at which the campaign ends")

@@ -6,7 +6,6 @@ The files are those of the PyPI package ``core-mof``. Each class of difference h
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import importlib.util
@@ -25,7 +24,7 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifParser
 from scipy.spatial import KDTree
 
-from benchmarks.measure import print_table
+from benchmarks.measure import parser_of, print_table
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
@@ -130,7 +129,7 @@ def same_places(ours: Crystal, places: NDArray[np.float64], numbers: NDArray[np.
 
 def main() -> None:
     """Print the classes of differences; end with 1 where one has no explanation."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--every", type=int, default=1, help="read each n-th file only")
     parser.add_argument("--seconds", type=float, default=np.inf, help="stop after so many")
     parser.add_argument("--read", type=Path, help="CSV of the files read so far, which is gone on with")

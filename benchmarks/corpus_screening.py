@@ -7,7 +7,6 @@ the memory: neither may grow with the number of rows. Half way it kills the scre
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import resource
@@ -26,7 +25,7 @@ import pandas as pd
 
 from benchmarks.corpus import core_mof
 from benchmarks.fuzz import mutated
-from benchmarks.measure import print_table
+from benchmarks.measure import parser_of, print_table
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.convert import crystal_from, to_ase
 from mofgap.crystals.crystal import Crystal
@@ -139,7 +138,7 @@ def compare(path: Path) -> None:
 
 def main() -> None:
     """Print the rate and the memory of each tenth, then how far gaps of copies are from their files'."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--largest", type=int, default=6_000, help="copy files of at most so many bytes")
     parser.add_argument("--copies", type=int, default=36, help="of each such file")

@@ -5,12 +5,11 @@ Every share has a calibration of its own, which is fitted on four fifths of the 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.measure import add_predicting, one_thread, print_table, read_splits
+from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
 from mofgap.gap.predictor import load_model
@@ -45,8 +44,7 @@ def score(found: Posterior, gap_ev: Floats, novelty: Floats) -> list[float]:
 
 def main() -> None:
     """Print the scores of each share."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     options = parser.parse_args()
     one_thread()
     frame = read_splits(options.table, options.target, ["val"])

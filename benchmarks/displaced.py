@@ -7,7 +7,6 @@ sides.
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import one_thread, print_table
+from benchmarks.measure import add_model, one_thread, parser_of, print_table
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import prepare
@@ -102,8 +101,8 @@ def print_steps(steps: dict[str, list[float]]) -> None:
 
 def main() -> None:
     """Print medians, 95 % quantiles and the largest values, then the steps that decisions make."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="qmof-pbe")
+    parser = parser_of(__doc__)
+    add_model(parser)
     parser.add_argument("--every", type=int, default=80, help="take each n-th file only")
     parser.add_argument("--atoms", type=int, default=150, help="of the largest cell")
     options = parser.parse_args()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-
 import torch
 
-from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, print_times
+from benchmarks.measure import add_model, cpu_seconds, example_texts, one_thread, parser_of, print_times
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.distinct import without_repeats
@@ -22,7 +20,7 @@ ONEDNN = "error bar by oneDNN"
 
 def main() -> None:
     """Print times and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_model(parser)
     parser.add_argument("--samples", type=int, default=32, help="draws of the posterior")
     parser.add_argument("--limit", type=int, help="take only so many examples")

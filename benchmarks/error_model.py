@@ -8,7 +8,6 @@ difference to them is added to the spread in squares.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.accuracy import BASELINES
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
 from mofgap.uncertainty.columns import Floats
@@ -102,8 +101,7 @@ def row(test: Predicted, name: str, spread: Floats) -> list[object]:
 
 def main() -> None:
     """Print how spreads rank the errors on split test."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--limit", type=int, help="a quick look: so many rows of each split")
     options = parser.parse_args()
     one_thread()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_table, at_most, one_thread, parser_of, print_table, read_rows
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
@@ -70,7 +69,7 @@ def compare(
 
 def main() -> None:
     """Train with each number of labels and print the errors on the test rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--model", default="qmof-pbe", help="gap model to start from")
     parser.add_argument("--encoder", default="crystal-transformer", help="its pretrained encoder")
     add_table(parser, "hse06_gap_ev")

@@ -7,7 +7,6 @@ become a fixture in ``tests/fixtures/fuzz``, which the tests read. Any finding e
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import io
@@ -29,7 +28,7 @@ from typing import Literal, get_args
 from ase.build import bulk
 from ase.io import write
 
-from benchmarks.measure import example_texts
+from benchmarks.measure import example_texts, parser_of
 from mofgap.choices import Disorder
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.entry import ReadFailure
@@ -224,7 +223,7 @@ def by_coverage(findings: Findings, seconds: float, seed: int, corpus: Path) -> 
 
 def main() -> None:
     """Fuzz one target after another, in a process each; end with 1 where something was found."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--seconds", type=float, default=3600, help="for all targets together")
     parser.add_argument("--target", choices=TARGETS, nargs="*", default=list(TARGETS))
     parser.add_argument("--findings", type=Path, default=Path("fuzz"), help="folder for what is found")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 
 import numpy as np
 
-from benchmarks.measure import add_table, print_table, read_splits
+from benchmarks.measure import add_table, parser_of, print_table, read_splits
 from mofgap.crystals.bonds import bond_ratios, pairs_within
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.elements import HYDROGEN, symbol_of
@@ -18,7 +17,7 @@ LEAST_BONDS = 50
 
 def main() -> None:
     """Print number, mean, median and shortest of the bonds of each element."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_table(parser)
     parser.add_argument("--split", default="train", help="rows to measure")
     options = parser.parse_args()

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import add_predicting, one_thread, parser_of, print_table, read_splits
+from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
@@ -92,8 +92,7 @@ def fitted(val: Parts) -> tuple[Floats, float]:
 
 def main() -> None:
     """Print two tables."""
-    parser = parser_of(__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     options = parser.parse_args()
     one_thread()
     predictor = load_model(options.model, device="cpu")

@@ -7,14 +7,13 @@ for low gaps: how many of the structures ranked first have one, and what chance 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_splits
+from benchmarks.measure import one_thread, predicted, predicting_parser, print_table, read_splits
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
@@ -54,8 +53,7 @@ def print_search(order: str, score: Floats, true: Floats, limit_ev: float) -> No
 
 def main() -> None:
     """Print the tables of a model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--splits", nargs="+", default=["val"], help="rows to predict")
     parser.add_argument("--limit-ev", type=float, default=1.0, help="gaps that the search is for, eV")
     options = parser.parse_args()

@@ -51,11 +51,13 @@ def add_table(parser: argparse.ArgumentParser, target: str | None = "pbe_gap_ev"
         parser.add_argument("--target", default=target, help="column of the reference gaps, eV")
 
 
-def add_predicting(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--table``, ``--target`` and ``--cache``."""
+def predicting_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser, see `parser_of`, with ``--model``, ``--table``, ``--target`` and ``--cache``."""
+    parser = parser_of(doc)
     add_model(parser)
     add_table(parser)
     parser.add_argument("--cache", type=Path, help="folder of cached graphs")
+    return parser
 
 
 def read_rows(path: Path, target: str, needed: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ by the map that is fitted to the others. A map is worth shipping from `ENOUGH` r
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import one_thread, print_table, read_rows
+from benchmarks.measure import one_thread, parser_of, print_table, read_rows
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
@@ -64,7 +63,7 @@ def with_structures(measured: pd.DataFrame, table: Path | None) -> Iterator[tupl
 
 def main() -> None:
     """Print each measured gap beside the predictions, then the errors."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--measured", type=Path, default=MEASURED, help="CSV of measured gaps")
     known = os.environ.get("MOFGAP_TABLE")
     parser.add_argument("--table", type=Path, default=known, help="QMOF table; MOFGAP_TABLE names it too")

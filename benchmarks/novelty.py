@@ -8,7 +8,6 @@ leaves it out. ``--dims`` and ``--neighbours`` compare other distances; choose b
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_model, add_table, one_thread, print_table, read_rows
+from benchmarks.measure import one_thread, predicting_parser, print_table, read_rows
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
@@ -120,14 +119,11 @@ def print_nearest(rows: Rows, train: Rows, index: NoveltyIndex, target: str, n: 
 
 def main() -> None:
     """Print how well each metal is found, and the mean over metals of every distance asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_model(parser)
-    add_table(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--split", default="test", help="rows without the metal")
     parser.add_argument("--metals", nargs="*", default=METALS)
     parser.add_argument("--dims", nargs="+", type=int, help="numbers of dimensions to compare")
     parser.add_argument("--neighbours", nargs="+", type=int, help="numbers of nearest structures to compare")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs and features")
     parser.add_argument("--nearest", type=int, metavar="N", help="print the nearest of N rows of the split")
     options = parser.parse_args()
     one_thread()

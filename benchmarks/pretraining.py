@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_rows
 from benchmarks.xtb import single_point
 from mofgap.choices import Precision
 from mofgap.crystals.dataset import table_crystals
@@ -167,7 +167,7 @@ def how(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Train what is not there yet, and print the errors by source and number of labels."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_table(parser)
     parser.add_argument("--labels", nargs="+", type=int, default=[500, 2000, 10**6], help="at most all")
     parser.add_argument("--sources", nargs="+", choices=[each.name for each in SOURCES], help="default: all")

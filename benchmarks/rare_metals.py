@@ -7,7 +7,6 @@ GFN1-xTB comes with the package ``tblite``, the frameworks with ``core-mof`` and
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, one_thread, parser_of, print_table, read_rows
 from benchmarks.xtb import single_point
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
@@ -125,9 +124,9 @@ def compared(case: Case, found: list[Crystal], predictor: GapPredictor) -> Itera
 
 def main() -> None:
     """Print how far apart gaps by GFN1-xTB are, and what is predicted."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_table(parser)
-    parser.add_argument("--model", default="qmof-pbe", help="a shipped model, or the folder of one")
+    add_model(parser)
     parser.add_argument("--most", type=int, default=8, help="frameworks of a metal")
     parser.add_argument("--max-atoms", type=int, default=130, help="of a framework")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ of the same refcode and formula. Choices are made on val: train has structures w
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, parser_of, print_table, read_rows
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
@@ -196,7 +195,7 @@ def experimental_std_ev(
 
 def main() -> None:
     """Print a table for each split."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_model(parser)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import warnings
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import ase.io
 from pymatgen.io.cif import CifParser
 
-from benchmarks.measure import cpu_seconds, example_texts, print_times
+from benchmarks.measure import cpu_seconds, example_texts, parser_of, print_times
 from mofgap.crystals.checks import check_crystal
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
@@ -25,7 +24,7 @@ def read_and_check(text: str) -> None:
 
 def main() -> None:
     """Print the time of each reader."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--limit", type=int, help="read only so many examples")
     parser.add_argument("--repeats", type=int, default=5, help="times each is read; the median counts")
     options = parser.parse_args()

@@ -7,7 +7,6 @@ CHGNet comes with the extra ``benchmark``.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, one_thread, parser_of, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
@@ -53,7 +52,7 @@ def relaxer(hydrogens: bool, n_steps: int) -> Callable[[Crystal], Crystal]:
 
 def main() -> None:
     """Print the error and the cost of each geometry."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_model(parser)
     add_table(parser)
     parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_splits
+from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_splits
 from mofgap.gap.predictor import load_model
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
@@ -38,8 +37,7 @@ def print_bins(hit: NDArray[np.bool_], stated: Floats, n_bins: int = 10) -> None
 
 def main() -> None:
     """Print the reliability of the first window in bins, and scores of every window."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--split", default="test", help="rows to predict")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.measure import print_table
+from benchmarks.measure import parser_of, print_table
 from mofgap.whole_file import sha256_of
 
 RESULTS = ("members/**/*.safetensors", "predictions/**/*.parquet", "calibrated/*.parquet")
@@ -147,7 +147,7 @@ def results(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Print how often each fault ended in a traceback, or in other results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--flips", type=int, default=20, help="files that get a flipped bit")

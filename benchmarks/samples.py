@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_splits
+from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -104,17 +104,12 @@ def printed(row: Mapping[Any, Any]) -> list[Any]:
 
 def main() -> None:
     """Print the curves and their verdicts."""
-    parser = parser_of(__doc__)
-    add_table(parser)
-    parser.add_argument(
-        "--model", default="qmof-pbe", help="shipped model or model folder, of the method balora"
-    )
+    parser = predicting_parser(__doc__)
     parser.add_argument("--samples", type=int, nargs="+", default=[2, 4, 8, 16, 32], help="rising")
     parser.add_argument("--split", default="val", help="rows to predict")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="ways of drawing")
     parser.add_argument("--limit", type=int, help="take so many rows")
     parser.add_argument("--draws", type=int, default=1000, help="resamplings of the bootstrap")
-    parser.add_argument("--cache", type=Path, help="folder of cached graphs")
     parser.add_argument("--csv", type=Path, help="write the curves here too, numbers as numbers")
     options = parser.parse_args()
     one_thread()

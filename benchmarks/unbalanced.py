@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
-from benchmarks.measure import add_predicting, one_thread, predicted, print_table, read_splits
+from benchmarks.measure import one_thread, predicted, predicting_parser, print_table, read_splits
 from mofgap.crystals.checks import OPEN_SHELL
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
 from mofgap.gap.predictor import load_model
@@ -37,8 +35,7 @@ def log_likelihood(error_ev: Floats, std_ev: Floats) -> float:
 
 def main() -> None:
     """Print shares of nearly closed gaps on train, and likelihoods of the errors on val."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     options = parser.parse_args()
     one_thread()
     frame = read_splits(options.table, options.target, ["train", "val"])

@@ -5,7 +5,6 @@ Errors on train are those of the networks without the neighbour correction, sinc
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_predicting, at_most, one_thread, predicted, print_table, read_rows
+from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -50,8 +49,7 @@ def larger_by(errors: NDArray[np.float64], held: NDArray[np.bool_]) -> str:
 
 def main() -> None:
     """Print the share of rows with each warning, and median and mean error with it and without."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_predicting(parser)
+    parser = predicting_parser(__doc__)
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import add_table, one_thread, print_table, read_rows
+from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_rows
 from benchmarks.pretraining import how
 from benchmarks.rare_metals import reading_as
 from mofgap.choices import Precision
@@ -154,7 +154,7 @@ def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iter
 
 def main() -> None:
     """Train what is not there yet, and print the errors on rows with the withheld metals."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     add_table(parser)
     parser.add_argument("--metals", nargs="+", default=METALS, help="those to withhold")
     parser.add_argument("--max-atoms", type=int, default=100, help="of the rows to learn from")

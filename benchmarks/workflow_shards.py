@@ -23,7 +23,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.measure import parser_of, print_table
+from benchmarks.measure import add_model, parser_of, print_table
 from mofgap.screening.checked_line import content_of, line_of
 from mofgap.screening.listing import read_listing
 from mofgap.screening.row import plain_values
@@ -183,7 +183,7 @@ def _arguments() -> argparse.Namespace:
     examples = [str(shipped_folder("examples"))] * 10
     parser.add_argument("--inputs", nargs="+", default=examples, help="the examples, ten times, without")
     parser.add_argument("--shards", type=int, default=4)
-    parser.add_argument("--model", default="qmof-pbe")
+    add_model(parser)
     parser.add_argument("--rows", type=int, default=ROWS, help="of the table that is gathered and read")
     parser.add_argument("--only", choices=["shards", "rows"])
     parser.add_argument("--folder", type=Path, help="where files lie meanwhile: a million rows need 5 GB")
