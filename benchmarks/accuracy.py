@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
+from benchmarks.measure import at_most, loaded, predicted, predicting_parser, print_table, read_rows
 from mofgap.crystals.bonds import IS_METAL
 from mofgap.crystals.elements import symbol_of
 from mofgap.datasets.groups import group_of
 from mofgap.gap.posterior import Posterior
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.training.calibration import evaluate
 from mofgap.training.labels import are_unbalanced
 from mofgap.uncertainty.bootstrap import paired_bootstrap
@@ -148,8 +148,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--groups", nargs="+", type=int, help="score these numbers of novelty groups instead")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     table = read_rows(options.table, options.target, [options.split])
     frame = at_most(table[table.split == options.split], options.limit)
     found, said = predicted(predictor, frame, options.cache)

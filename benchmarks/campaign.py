@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_splits
+from benchmarks.measure import at_most, loaded, predicted, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -93,8 +93,7 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     frame = read_splits(options.table, options.target, options.splits)
     frame = at_most(frame[~frame.structure_id.isin(predictor.novelty.ids)], options.limit)
     low, high = options.window

@@ -9,10 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
+from benchmarks.measure import loaded, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
-from mofgap.gap.predictor import load_model
 from mofgap.training.calibration import calibration_of
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import crps, interval_score, mean_width, spearman
@@ -46,9 +45,8 @@ def main() -> None:
     """Print the scores of each share."""
     parser = predicting_parser(__doc__)
     options = parser.parse_args()
-    one_thread()
     frame = read_splits(options.table, options.target, ["val"])
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     model = predictor.model
     if not model.members or model.correction is None:
         parser.error(f"{options.model} is no ensemble with a neighbour correction")

@@ -16,13 +16,12 @@ from itertools import pairwise
 import numpy as np
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import add_model, one_thread, parser_of, print_table
+from benchmarks.measure import add_model, loaded, parser_of, print_table
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.unit_cell import check_apart
-from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.uncertainty.columns import Floats
 
 ANGSTROM = (1e-4, 1e-3, 1e-2)
@@ -107,8 +106,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, default=150, help="of the largest cell")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    one_thread()
-    predictor: GapPredictor = load_model(options.model, "cpu")
+    predictor = loaded(options.model)
     gaps, stds, names, reached = [], [], [], []
     steps: dict[str, list[float]] = defaultdict(list)
     for name, data in core_mof(options.every):

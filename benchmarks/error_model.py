@@ -19,8 +19,8 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesRegressor
 
 from benchmarks.accuracy import BASELINES
-from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
-from mofgap.gap.predictor import GapPredictor, load_model
+from benchmarks.measure import at_most, loaded, predicted, predicting_parser, print_table, read_rows
+from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.bootstrap import Interval, bootstrap
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import spearman
@@ -104,8 +104,7 @@ def main() -> None:
     parser = predicting_parser(__doc__)
     parser.add_argument("--limit", type=int, help="a quick look: so many rows of each split")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     frame = read_rows(options.table, options.target, ["val", "test"])
     of = partial(predict, predictor, target=options.target, cache=options.cache)
     val, test = (of(at_most(frame[frame.split == s], options.limit)) for s in ("val", "test"))

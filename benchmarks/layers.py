@@ -17,12 +17,12 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
+from benchmarks.measure import loaded, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.graph import CrystalGraph
 from mofgap.gap.model import GapModel
 from mofgap.gap.posterior import at_mean
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.columns import Floats
 
 
@@ -94,8 +94,7 @@ def main() -> None:
     """Print two tables."""
     parser = predicting_parser(__doc__)
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     val, test = (
         parts_of(predictor, options.table, split, options.target, options.cache) for split in ("val", "test")
     )

@@ -13,8 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, predicted, predicting_parser, print_table, read_splits
-from mofgap.gap.predictor import load_model
+from benchmarks.measure import loaded, predicted, predicting_parser, print_table, read_splits
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import interval_score
 
@@ -57,8 +56,7 @@ def main() -> None:
     parser.add_argument("--splits", nargs="+", default=["val"], help="rows to predict")
     parser.add_argument("--limit-ev", type=float, default=1.0, help="gaps that the search is for, eV")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     frame = read_splits(options.table, options.target, options.splits)
     _, said = predicted(predictor, frame, options.cache)
     true = frame[options.target].to_numpy(dtype=np.float64)

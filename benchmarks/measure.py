@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.gap.posterior import Posterior, predict_store
-from mofgap.gap.predictor import GapPredictor, Predictions
+from mofgap.gap.predictor import GapPredictor, Predictions, load_model
 from mofgap.shipped import shipped_folder
 from mofgap.training.labels import are_unbalanced, read_labels
 
@@ -97,6 +97,12 @@ def one_thread() -> None:
     """Let torch and numpy compute on one core."""
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+
+def loaded(model: str) -> GapPredictor:
+    """A shipped model or the one of a folder, on the CPU, after `one_thread`."""
+    one_thread()
+    return load_model(model, device="cpu")
 
 
 def cpu_seconds(

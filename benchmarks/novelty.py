@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, predicting_parser, print_table, read_rows
+from benchmarks.measure import loaded, predicting_parser, print_table, read_rows
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.coordination import metal_coordination
 from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.crystals.elements import atomic_number, symbol_of
 from mofgap.crystals.formula import reduced_formula
+from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import N_NEAREST, NOVEL
-from mofgap.gap.predictor import load_model
 from mofgap.training.finetune import frozen_features
 from mofgap.uncertainty.metrics import auroc
 from mofgap.uncertainty.novelty import NoveltyIndex, fit_novelty
@@ -54,12 +54,11 @@ class Rows:
         return np.array([z in numbers for numbers in self.numbers])
 
 
-def rows_of(model: str, table: pd.DataFrame, split: str, cache: Path | None) -> Rows:
+def rows_of(model: GapModel, table: pd.DataFrame, split: str, cache: Path | None) -> Rows:
     """The rows of a split."""
-    predictor = load_model(model, device="cpu")
     frame = table[table.split == split].reset_index(drop=True)
-    store = cached_store(frame, predictor.model.graph_config, cache)
-    return Rows(frame, frozen_features(predictor.model, store, BATCH_ATOMS).numpy())
+    store = cached_store(frame, model.graph_config, cache)
+    return Rows(frame, frozen_features(model, store, BATCH_ATOMS).numpy())
 
 
 def index_of(rows: Rows, n_dims: int, n_neighbours: int) -> NoveltyIndex:
@@ -126,11 +125,11 @@ def main() -> None:
     parser.add_argument("--neighbours", nargs="+", type=int, help="numbers of nearest structures to compare")
     parser.add_argument("--nearest", type=int, metavar="N", help="print the nearest of N rows of the split")
     options = parser.parse_args()
-    one_thread()
     splits = ("train", options.split)
     table = read_rows(options.table, options.target, splits)
-    train, others = (rows_of(options.model, table, split, options.cache) for split in splits)
-    shipped = load_model(options.model, device="cpu").novelty
+    predictor = loaded(options.model)
+    train, others = (rows_of(predictor.model, table, split, options.cache) for split in splits)
+    shipped = predictor.novelty
     if options.nearest:
         print_nearest(others, train, shipped, options.target, options.nearest)
     dims, neighbours = options.dims or [shipped.points.shape[1]], options.neighbours or [shipped.n_neighbours]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import add_model, add_table, one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_model, add_table, loaded, parser_of, print_table, read_rows
 from benchmarks.xtb import single_point
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
@@ -24,7 +24,7 @@ from mofgap.crystals.elements import atomic_number
 from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.training.unseen import substitute, substitutes_of, tables_of
 
 
@@ -130,9 +130,8 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=8, help="frameworks of a metal")
     parser.add_argument("--max-atoms", type=int, default=130, help="of a framework")
     options = parser.parse_args()
-    one_thread()
     rows = list(table_crystals(read_rows(options.table, options.target, ("train", "val"))))
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     table: list[list[object]] = []
     for case in CASES:
         table += compared(case, frameworks(case.framework, rows, options.most, options.max_atoms), predictor)

@@ -16,13 +16,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.corpus import core_mof
-from benchmarks.measure import add_model, add_table, at_most, one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, loaded, parser_of, print_table, read_rows
 from mofgap.crystals.cif import read_cif_bytes
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.calibrate import Calibration
 
@@ -203,8 +203,7 @@ def main() -> None:
     parser.add_argument("--no-steps", action="store_true", help="the default preparation alone")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     table = read_rows(options.table, options.target, options.split)
     names = chosen(options.pairs)
     for split in options.split:

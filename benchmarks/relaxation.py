@@ -16,13 +16,12 @@ import numpy as np
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from benchmarks.measure import add_model, add_table, at_most, one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_model, add_table, at_most, loaded, parser_of, print_table, read_rows
 from benchmarks.raw_geometry import chosen, read_pairs
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN
 from mofgap.crystals.prepare.steps import prepare
-from mofgap.gap.predictor import load_model
 
 FORCE_EV_PER_ANGSTROM = 0.05
 """A relaxation ends below this force."""
@@ -60,8 +59,7 @@ def main() -> None:
     parser.add_argument("--max-atoms", type=int, default=120, help="larger cells are left out")
     parser.add_argument("--steps", type=int, default=20, help="most steps of a relaxation")
     options = parser.parse_args()
-    one_thread()
-    predictor, names = load_model(options.model, device="cpu"), chosen(options.pairs)
+    predictor, names = loaded(options.model), chosen(options.pairs)
     table = read_rows(options.table, options.target, ["val"])
     small = table.atomic_numbers.map(len) <= options.max_atoms
     rows = table[(table.split == "val") & table.structure_id.isin(names.index) & small]

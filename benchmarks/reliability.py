@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_splits
-from mofgap.gap.predictor import load_model
+from benchmarks.measure import at_most, loaded, predicted, predicting_parser, print_table, read_splits
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
 
@@ -42,8 +41,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     parser.add_argument("--plot", type=Path, help="draw the diagram of the first window here")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     frame = at_most(read_splits(options.table, options.target, [options.split]), options.limit)
     gap_ev = frame[options.target].to_numpy(dtype=np.float64)
     _, said = predicted(predictor, frame, options.cache)

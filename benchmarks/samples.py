@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import one_thread, predicting_parser, print_table, read_splits
+from benchmarks.measure import loaded, predicting_parser, print_table, read_splits
 from mofgap.choices import BATCH_ATOMS
 from mofgap.crystals.dataset import cached_store
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.study.judge.arms import Arms
 from mofgap.study.judge.judgement import Bootstrap, trend
 from mofgap.study.judge.scores import SPREADS
@@ -112,8 +112,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000, help="resamplings of the bootstrap")
     parser.add_argument("--csv", type=Path, help="write the curves here too, numbers as numbers")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     frame = read_splits(options.table, options.target, [options.split]).head(options.limit)
     found = estimates(predictor, frame, options.samples, options.cache, options.methods)
     labels = frame[options.target].to_numpy(dtype=np.float64)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.measure import one_thread, predicted, predicting_parser, print_table, read_splits
+from benchmarks.measure import loaded, predicted, predicting_parser, print_table, read_splits
 from mofgap.crystals.checks import OPEN_SHELL
 from mofgap.gap.error_bars import UNKNOWN_STD_EV
-from mofgap.gap.predictor import load_model
 from mofgap.training.labels import are_unbalanced
 from mofgap.uncertainty.columns import Floats
 
@@ -37,7 +36,6 @@ def main() -> None:
     """Print shares of nearly closed gaps on train, and likelihoods of the errors on val."""
     parser = predicting_parser(__doc__)
     options = parser.parse_args()
-    one_thread()
     frame = read_splits(options.table, options.target, ["train", "val"])
     unbalanced = are_unbalanced(frame)
     open_shell = np.array([bool(OPEN_SHELL & set(numbers)) for numbers in frame.atomic_numbers])
@@ -51,7 +49,7 @@ def main() -> None:
     part = part_of_labels(*(gap[train & ~open_shell & held] for held in (unbalanced, ~unbalanced)))
     print(f"closed-shell metals: spread between the gaps of both, as a part of the second: {part:.2f}\n")
     val = frame[~train & unbalanced]
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     found, said = predicted(predictor, val, options.cache)
     true = val[options.target].to_numpy(dtype=np.float64)
     error = true - said.gap_ev

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.measure import at_most, one_thread, predicted, predicting_parser, print_table, read_rows
+from benchmarks.measure import at_most, loaded, predicted, predicting_parser, print_table, read_rows
 from mofgap.crystals.checks import NOTES, check_crystal
 from mofgap.crystals.dataset import table_crystals
-from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.predictor import GapPredictor
 from mofgap.uncertainty.bootstrap import bootstrap
 
 LEAST_ROWS = 2
@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
-    one_thread()
-    predictor = load_model(options.model, device="cpu")
+    predictor = loaded(options.model)
     table = read_rows(options.table, options.target, options.split)
     for split in options.split:
         frame = at_most(table[table.split == split], options.limit)
