@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import add_table, parser_of, print_table, read_rows
-from benchmarks.raw_geometry import chosen, read_pairs
+from benchmarks.measure import add_table, parser_of, print_table, read_splits
+from benchmarks.pairs import add_pairs, read_pairs
 from mofgap.crystals.bonds import IS_METAL, bond_graph
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN, symbol_of
@@ -44,12 +43,11 @@ def main() -> None:
     """Print both means and the slope of each kind of bond."""
     parser = parser_of(__doc__)
     add_table(parser)
-    parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
+    add_pairs(parser)
     parser.add_argument("--split", default="train", help="rows to measure")
     options = parser.parse_args()
-    table, names = read_rows(options.table, options.target, [options.split]), chosen(options.pairs)
-    rows = table[(table.split == options.split) & table.structure_id.isin(names.index)]
-    pairs = read_pairs(rows, names, options.target)
+    rows = read_splits(options.table, options.target, [options.split])
+    pairs = read_pairs(rows, options.pairs, options.target)
     found: dict[Kind, tuple[list[Floats], list[Floats]]] = defaultdict(lambda: ([], []))
     for file, row in zip(pairs.raw, pairs.relaxed, strict=True):
         prepared = prepare(file, PreparationConfig(bond_lengths=False))

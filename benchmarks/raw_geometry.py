@@ -7,19 +7,15 @@ of the same refcode and formula. Choices are made on val: train has structures w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import fields, replace
 from time import process_time
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.corpus import core_mof
-from benchmarks.measure import add_model, add_table, at_most, loaded, parser_of, print_table, read_rows
-from mofgap.crystals.cif import read_cif_bytes
+from benchmarks.measure import add_model, add_table, loaded, parser_of, print_table, read_rows
+from benchmarks.pairs import SETS, Pairs, add_pairs, read_pairs
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.prepare.steps import prepare
 from mofgap.gap.predictor import GapPredictor
@@ -29,59 +25,11 @@ from mofgap.uncertainty.calibrate import Calibration
 EXPERIMENTAL_STEP_EV = 0.01
 MAX_EXPERIMENTAL_STEPS = 100
 """How finely, and how far, a spread of experimental geometry is looked for."""
-SETS = ("2019-ASR", "2019-FSR", "2014")
-"""Where several files belong to a row, the first of the first of these sets is taken."""
 LEVEL = 0.9
-MANY_ATOMS = 5000
 
 ALL = PreparationConfig(guests="remove", add_hydrogens=True)
 NONE = PreparationConfig(hydrogen_lengths=False, bond_lengths=False, primitive_cell=False)
 STEPS = tuple(f.name for f in fields(PreparationConfig) if f.name != "geometry")
-
-
-@dataclass(eq=False)
-class Pairs:
-    """Structures that are known raw and relaxed.
-
-    Attributes:
-        raw: As the files have them.
-        relaxed: The rows of the table.
-        gap_ev: (n,) their reference gaps.
-        n_skipped: Files that give no structure.
-    """
-
-    raw: list[Crystal] = field(default_factory=list)
-    relaxed: list[Crystal] = field(default_factory=list)
-    gap_ev: list[float] = field(default_factory=list)
-    n_skipped: int = 0
-
-
-def chosen(path: Path) -> pd.DataFrame:
-    """One file for each row of the table: of the same formula, from the first of `SETS` that has one."""
-    table = pd.read_csv(path)
-    table = table[table.same_formula & table.core_set.isin(SETS)]
-    order = table.core_set.map(SETS.index)
-    table = table.assign(order=order).sort_values(["qmof_id", "order", "core_file"])
-    return table.drop_duplicates("qmof_id").set_index("qmof_id")
-
-
-def read_pairs(frame: pd.DataFrame, names: pd.DataFrame, target: str) -> Pairs:
-    """The structures of some rows beside those of their files."""
-    names = names.loc[frame.structure_id]
-    wanted = set(names.core_set + "/" + names.core_file)
-    files = {name: data for name, data in core_mof() if name in wanted}
-    pairs = Pairs()
-    order = zip(names.core_set, names.core_file, table_crystals(frame), frame[target], strict=True)
-    for core_set, name, relaxed, gap_ev in order:
-        data = files.get(f"{core_set}/{name}", b"")
-        entry = read_cif_bytes(data, name, max_atoms=MANY_ATOMS)[0]
-        if not isinstance(entry, Crystal):
-            pairs.n_skipped += 1
-            continue
-        pairs.raw.append(entry)
-        pairs.relaxed.append(relaxed)
-        pairs.gap_ev.append(float(gap_ev))
-    return pairs
 
 
 def variants() -> Iterator[tuple[str, PreparationConfig]]:
@@ -198,17 +146,15 @@ def main() -> None:
     parser = parser_of(__doc__)
     add_model(parser)
     add_table(parser)
-    parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
+    add_pairs(parser)
     parser.add_argument("--split", nargs="+", default=["val"], help="rows to predict, a table each")
     parser.add_argument("--no-steps", action="store_true", help="the default preparation alone")
     parser.add_argument("--limit", type=int, help="a quick look: so many rows, chosen at random")
     options = parser.parse_args()
     predictor = loaded(options.model)
     table = read_rows(options.table, options.target, options.split)
-    names = chosen(options.pairs)
     for split in options.split:
-        rows = table[(table.split == split) & table.structure_id.isin(names.index)]
-        pairs = read_pairs(at_most(rows, options.limit), names, options.target)
+        pairs = read_pairs(table[table.split == split], options.pairs, options.target, options.limit)
         learnt = len(set(predictor.novelty.ids) & {crystal.structure_id for crystal in pairs.relaxed})
         print(
             f"{split}: {len(pairs.raw)} pairs of the same formula, {learnt} of them trained on, "

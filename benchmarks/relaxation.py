@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from time import process_time
 
 import numpy as np
 from ase.constraints import FixAtoms
 from ase.optimize import FIRE
 
-from benchmarks.measure import add_model, add_table, at_most, loaded, parser_of, print_table, read_rows
-from benchmarks.raw_geometry import chosen, read_pairs
+from benchmarks.measure import add_model, add_table, loaded, parser_of, print_table, read_splits
+from benchmarks.pairs import add_pairs, read_pairs
 from mofgap.crystals.convert import to_ase
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN
@@ -54,16 +53,15 @@ def main() -> None:
     parser = parser_of(__doc__)
     add_model(parser)
     add_table(parser)
-    parser.add_argument("--pairs", type=Path, required=True, help="CSV of files and rows of one refcode")
+    add_pairs(parser)
     parser.add_argument("--limit", type=int, default=24, help="so many pairs of val, chosen at random")
     parser.add_argument("--max-atoms", type=int, default=120, help="larger cells are left out")
     parser.add_argument("--steps", type=int, default=20, help="most steps of a relaxation")
     options = parser.parse_args()
-    predictor, names = loaded(options.model), chosen(options.pairs)
-    table = read_rows(options.table, options.target, ["val"])
+    predictor = loaded(options.model)
+    table = read_splits(options.table, options.target, ["val"])
     small = table.atomic_numbers.map(len) <= options.max_atoms
-    rows = table[(table.split == "val") & table.structure_id.isin(names.index) & small]
-    pairs = read_pairs(at_most(rows, options.limit), names, options.target)
+    pairs = read_pairs(table[small], options.pairs, options.target, options.limit)
     true = np.array(pairs.gap_ev)
     ways: dict[str, Callable[[Crystal], Crystal]] = {
         "prepared": lambda crystal: crystal,
