@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -51,14 +51,14 @@ def main() -> None:
 def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> None:
     """Screen whole and in shards, from a listing."""
     whole, gathered = root / "whole.csv", root / "gaps.csv"
-    options = [*inputs, "--model", model, "--window", "1.8", "3.0"]
-    startup = _screen([str(_first(inputs)), *options[len(inputs) :], "-o", str(root / "one.csv")])
-    rows: list[list[Any]] = [["whole", *_screen([*options, "-o", str(whole)])]]
+    options = ["--model", model, "--window", "1.8", "3.0", "-o"]
+    one = str(min(shipped_folder("examples").glob("*.cif")))
+    startup = _screen(one, *options, str(root / "one.csv"))
+    rows: list[list[Any]] = [["whole", *_screen(*inputs, *options, str(whole))]]
     _call("screen", *inputs, "-o", str(gathered), "--list", str(n_shards))
     for i in range(1, n_shards + 1):
-        listed = [f"{gathered}.inputs", *options[len(inputs) :]]
-        shard = [*listed, "-o", str(gathered), "--shard", f"{i}/{n_shards}"]
-        rows.append([f"shard {i}/{n_shards}", *_screen(shard)])
+        shard = [f"{gathered}.inputs", *options, str(gathered), "--shard", f"{i}/{n_shards}"]
+        rows.append([f"shard {i}/{n_shards}", *_screen(*shard)])
     parts = sorted(root.glob("gaps.csv.shard-*.jsonl"))
     _call("gather", *map(str, parts), "-o", str(gathered))
     print_table(["", "structures", "CPU s"], [["one alone", *startup], *rows])
@@ -68,27 +68,27 @@ def _shards(inputs: Sequence[str], n_shards: int, model: str, root: Path) -> Non
     print(f"{rate:.1f} structures a second and core, after a start of {startup[1]:.1f} s")
 
 
-def _first(inputs: Sequence[str]) -> Path:
-    """A CIF to measure the start with."""
-    return next(iter(sorted(shipped_folder("examples").glob("*.cif"))), Path(*inputs[:1]))
-
-
-def _screen(arguments: Sequence[str]) -> tuple[int, float]:
+def _screen(*arguments: str) -> tuple[int, float]:
     """Structures that were screened, and the CPU time of it, the start included."""
-    said, seconds = _call("screen", *arguments)
-    summary = next(line for line in said.splitlines() if " structures in " in line)
-    return int(summary.split(": ", 1)[1].split()[0]), seconds
+    said, seconds, *_ = _call("screen", *arguments)
+    found = re.search(r": ([\d,]+) structures? in ", said)
+    assert found, said
+    return int(found[1].replace(",", "")), seconds
 
 
-def _call(*arguments: str) -> tuple[str, float]:
-    """What a command said, and its CPU time in seconds, which other programs hardly disturb."""
-    command = [sys.executable, "-m", "mofgap", *arguments]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (0, 3):
-        raise SystemExit(done.stderr)
-    return done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def _call(*arguments: str) -> tuple[str, float, float, float]:
+    """What a command said, its CPU seconds, its wall seconds, and its peak memory in MB."""
+    command, begun = [sys.executable, "-m", "mofgap", *arguments], time.monotonic()
+    with tempfile.TemporaryFile("w+") as file:
+        with subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file) as process:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - begun
+        file.seek(0)
+        said = file.read()
+    if process.returncode not in (0, 3):
+        raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}: {said[-2000:]}")
+    return said, used.ru_utime + used.ru_stime, seconds, used.ru_maxrss / 1024
 
 
 def _rows(root: Path, n_rows: int) -> None:
@@ -163,19 +163,11 @@ def _repeated(place: int, root: Path, predictions: Sequence[dict[str, Any]]) -> 
     return row | other
 
 
-def _used(*arguments: str) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak memory in MB of a command."""
-    command, begun = [sys.executable, "-m", "mofgap", *arguments], time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
-        with subprocess.Popen(command, env=ENVIRONMENT, stdout=said, stderr=said) as process:
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        if process.returncode not in (0, 3):
-            raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}: {said.read()[-2000:]}")
-    measured = used.ru_utime + used.ru_stime, time.monotonic() - begun, used.ru_maxrss / 1024
+def _used(*arguments: str) -> tuple[float, ...]:
+    """CPU seconds, wall seconds and peak memory in MB of a command, which go to standard error too."""
+    _, *measured = _call(*arguments)
     sys.stderr.write(f"{arguments[0]}: CPU s, wall s, MB: {measured}\n")
-    return measured
+    return tuple(measured)
 
 
 def _arguments() -> argparse.Namespace:
