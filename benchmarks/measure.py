@@ -42,11 +42,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
 
 
-def add_table(parser: argparse.ArgumentParser, target: str | None = "pbe_gap_ev") -> None:
+def add_table(
+    parser: argparse.ArgumentParser, target: str | None = "pbe_gap_ev", *, required: bool = True
+) -> None:
     """Add ``--table``, which the variable MOFGAP_TABLE can name too, and ``--target`` with its default."""
     known = os.environ.get("MOFGAP_TABLE")
-    words = "parquet table; MOFGAP_TABLE names it too"
-    parser.add_argument("--table", type=Path, default=known, required=known is None, help=words)
+    words, required = "parquet table; MOFGAP_TABLE names it too", required and known is None
+    parser.add_argument("--table", type=Path, default=known, required=required, help=words)
     if target is not None:
         parser.add_argument("--target", default=target, help="column of the reference gaps, eV")
 

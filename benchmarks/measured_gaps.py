@@ -6,14 +6,13 @@ by the map that is fitted to the others. A map is worth shipping from `ENOUGH` r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import one_thread, parser_of, print_table, read_rows
+from benchmarks.measure import add_table, one_thread, parser_of, print_table, read_rows
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
@@ -65,8 +64,7 @@ def main() -> None:
     """Print each measured gap beside the predictions, then the errors."""
     parser = parser_of(__doc__)
     parser.add_argument("--measured", type=Path, default=MEASURED, help="CSV of measured gaps")
-    known = os.environ.get("MOFGAP_TABLE")
-    parser.add_argument("--table", type=Path, default=known, help="QMOF table; MOFGAP_TABLE names it too")
+    add_table(parser, None, required=False)
     options = parser.parse_args()
     one_thread()
     every = pd.read_csv(options.measured, keep_default_na=False)
