@@ -15,6 +15,8 @@ from mofgap.gap.folder import About, find_model, read_config
 from mofgap.gap.model import GapModelConfig
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
+from mofgap.screening.levels import MODELS
+from mofgap.shipped import DEFAULT_ENCODER
 from mofgap.training.compute import Compute
 from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, FinetuneConfig
 from mofgap.training.encoder_folder import find_encoder
@@ -70,8 +72,8 @@ def compare(
 def main() -> None:
     """Train with each number of labels and print the errors on the test rows."""
     parser = parser_of(__doc__)
-    parser.add_argument("--model", default="qmof-pbe", help="gap model to start from")
-    parser.add_argument("--encoder", default="crystal-transformer", help="its pretrained encoder")
+    parser.add_argument("--model", default=MODELS["pbe"], help="gap model to start from")
+    parser.add_argument("--encoder", default=DEFAULT_ENCODER, help="its pretrained encoder")
     add_table(parser, "hse06_gap_ev")
     parser.add_argument("--labels", nargs="+", type=int, default=[50, 200, 800], help="numbers of labels")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS, help="what to start from")

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from mofgap.crystals.dataset import TableError, cached_store
 from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, Predictions, load_model
+from mofgap.screening.levels import MODELS
 from mofgap.shipped import shipped_folder
 from mofgap.training.labels import are_unbalanced, read_labels
 
@@ -39,7 +40,7 @@ def parser_of(doc: str | None) -> argparse.ArgumentParser:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``."""
-    parser.add_argument("--model", default="qmof-pbe", help="shipped model or model folder")
+    parser.add_argument("--model", default=MODELS["pbe"], help="shipped model or model folder")
 
 
 def add_table(

@@ -18,6 +18,7 @@ from mofgap.crystals.dataset import table_crystals
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
 from mofgap.gap.predictor import load_model
+from mofgap.screening.levels import MODELS
 from mofgap.shipped import shipped_folder
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.columns import Floats
@@ -27,7 +28,6 @@ Map = Callable[[Floats], Floats]
 MEASURED = Path(__file__).parents[1] / "data" / "measured_gaps.csv"
 ENOUGH = 12
 LEVEL = 0.9
-MODELS = {"HSE06": "qmof-hse06", "PBE": "qmof-pbe"}
 
 
 def constant(gap_ev: Floats, measured_ev: Floats) -> Map:
@@ -77,8 +77,8 @@ def main() -> None:
     header = ["", "measured, eV"]
     columns: list[list[object]] = [rows["name"].tolist(), measured.tolist()]
     scores: list[list[object]] = []
-    for level, name in MODELS.items():
-        predictor = load_model(name, device="cpu")
+    for level in ("HSE06", "PBE"):
+        predictor = load_model(MODELS[level.lower()], device="cpu")
         part = predictor.estimate(crystals)
         low, high = predictor.calibration.interval(part.gap_ev, part.gap_std_ev, LEVEL, part.novelty)
         gaps[level] = part.gap_ev

@@ -21,7 +21,7 @@ from benchmarks.measure import at_most, one_thread, parser_of, print_table
 from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.products import use_fast_products
-from mofgap.shipped import shipped_folder
+from mofgap.shipped import DEFAULT_ENCODER, shipped_folder
 from mofgap.training.batches import loader
 from mofgap.training.config import TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
@@ -50,7 +50,7 @@ class Steps:
 
     def __init__(self, table: Path | None, target: str, limit: int | None) -> None:
         self.seconds: dict[str, float] = {}
-        config, found = TrainingConfig(), find_encoder("crystal-transformer")
+        config, found = TrainingConfig(), find_encoder(DEFAULT_ENCODER)
         own = shipped_folder("data") / "quickstart"
         if table is None:
             labels = read_labels(own / "labels.csv", own / "structures.zip", target)

@@ -27,6 +27,7 @@ from mofgap.crystals.dataset import cached_store
 from mofgap.crystals.elements import atomic_number, symbol_of
 from mofgap.encoders.element_features import ELEMENT_FEATURES
 from mofgap.encoders.elements import similar_elements
+from mofgap.encoders.registry import DEFAULT_ARCHITECTURE
 from mofgap.gap.folder import About
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
@@ -76,11 +77,9 @@ def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Names
     encoder, model, shared = output / f"encoder-{kind}", output / f"gap-{kind}", how(options)
     if not (model / CONFIG).exists():
         pretraining = PretrainConfig(epochs=options.pretrain_epochs)
-        pretrain(frame, encoder, "crystal-transformer", {"elements": kind}, pretraining, **shared)
-        found, config = (
-            find_encoder(str(encoder)),
-            FinetuneConfig(epochs=options.epochs, batch_atoms=1250, unfreeze=True),
-        )
+        pretrain(frame, encoder, DEFAULT_ARCHITECTURE, {"elements": kind}, pretraining, **shared)
+        found = find_encoder(str(encoder))
+        config = FinetuneConfig(epochs=options.epochs, batch_atoms=1250, unfreeze=True)
         labels = Labels(frame, target, ())
         train(labels, model, network(TrainingConfig(), found), config, found.weights, About(kind), **shared)
     return model

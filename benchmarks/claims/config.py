@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mofgap.configuration import ConfigurationError, schema
+from mofgap.shipped import DEFAULT_ENCODER
 
 Modality = Literal["language", "vision", "mofs"]
 MofSplit = Literal["public", "grouped"]
@@ -67,7 +68,7 @@ class MofConfig:
     """Band gaps of metal-organic frameworks, from a table of `mofgap.datasets.qmof`."""
 
     table: Path = Field(Path("qmof.parquet"), description="Parquet table of structures, splits and gaps.")
-    encoder: str = Field("crystal-transformer", description="Pretrained encoder, a name or a folder.")
+    encoder: str = Field(DEFAULT_ENCODER, description="Pretrained encoder, a name or a folder.")
     cache: Path = Field(
         Path("runs/claims-mofs/vectors"), description="Folder that keeps the vectors of structures."
     )
