@@ -3,7 +3,7 @@
 All values come from the package mendeleev (MIT licence), whose pages name the original tables: Pauling
 electronegativities (CRC Handbook) with those of Allen where Pauling has none, covalent radii of Pyykkö and
 Atsumi (Chem. Eur. J. 15, 186 (2009)), ionisation energies of NIST, dipole polarizabilities of Schwerdtfeger
-and Nagle (Mol. Phys. 117, 1200 (2019)), main oxidation states of the Wikipedia's list. Run it with
+and Nagle (Mol. Phys. 117, 1200 (2019)), main oxidation states of Wikipedia. Run it with
 ``pip install mendeleev``; nothing else needs that package.
 """
 

@@ -39,8 +39,6 @@ N_CHOOSING = 300
 """Structures of train that choose the epoch, and are not learnt from."""
 CHUNK = 100
 """Structures of a file of GFN1-xTB, the unit in which a stopped run goes on."""
-
-
 TARGETS = {"PBE": ATOM_TARGETS, "xTB": XTB_TARGETS}
 """Targets of atoms by their calculation."""
 FEWEST = 500
