@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -79,16 +80,27 @@ def _screen(*arguments: str) -> tuple[int, float]:
 def _call(*arguments: str) -> tuple[str, float, float, float]:
     """What a command said, its CPU seconds, its wall seconds, and its peak memory in MB."""
     command, begun = [sys.executable, "-m", "mofgap", *arguments], time.monotonic()
+    before, peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
     with tempfile.TemporaryFile("w+") as file:
         with subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file) as process:
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - begun
+            while process.poll() is None:
+                peak_mb = max(peak_mb, _peak_mb(process.pid))
+                time.sleep(0.02)
+        seconds, used = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
         file.seek(0)
         said = file.read()
     if process.returncode not in (0, 3):
         raise SystemExit(f"mofgap {arguments[0]} ended with {process.returncode}: {said[-2000:]}")
-    return said, used.ru_utime + used.ru_stime, seconds, used.ru_maxrss / 1024
+    return said, used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime, seconds, peak_mb
+
+
+def _peak_mb(pid: int) -> float:
+    """Peak memory so far of the command of a process, MB; 0 once it has ended.
+
+    What `wait4` says would be at least the memory of this process, of which the other began as a copy.
+    """
+    found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def _rows(root: Path, n_rows: int) -> None:
