@@ -55,7 +55,6 @@ def flat_outputs(output: Tensor, cure: str) -> Tensor:
     return output.flatten(1) if output.ndim > 1 else output[:, None]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # recordings would be compiled for each batch
 def joint_sensitivity(
     forward: Callable[[], Tensor],
     layers: Mapping[str, AdaptedLayer],
@@ -67,6 +66,18 @@ def joint_sensitivity(
     As `mofgap.balora.variance.sensitivity`, for outputs (n_inputs, k). To save memory, the gradients of all k
     outputs are computed for one layer at a time.
     """
+    # Recordings would be compiled for each batch. The compiler loads as long as torch: not at the top.
+    eager: Callable[..., JointSensitivity] = torch.compiler.disable(_joint_sensitivity)
+    return eager(forward, layers, n_inputs, row_to_input)
+
+
+def _joint_sensitivity(
+    forward: Callable[[], Tensor],
+    layers: Mapping[str, AdaptedLayer],
+    n_inputs: int,
+    row_to_input: Tensor | None,
+) -> JointSensitivity:
+    """As `joint_sensitivity`, where nothing is compiled."""
     rows = InputRows(n_inputs, row_to_input)
     output, calls = calls_of(forward, layers, n_inputs)
     per_layer = []
