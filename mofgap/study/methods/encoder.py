@@ -21,7 +21,6 @@ from mofgap.study.dataset import Dataset
 from mofgap.study.layout import Layout
 from mofgap.study.members import first_blocks, members
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.finetune import frozen_features
 from mofgap.training.network import network
 from mofgap.whole_file import whole_file
 
@@ -34,6 +33,8 @@ def encode(config: ComparisonConfig, run: Path, dataset: Dataset) -> None:
     Raises:
         ModelError: If the encoder that ``config`` names does not exist, or its files are damaged.
     """
+    from mofgap.training.finetune import frozen_features
+
     layout, found = Layout(run), find_encoder(config.encoder)
     for source in (found.weights, found.weights.with_name(DESCRIPTION)):
         with whole_file(layout.encoder / source.name) as partial:
