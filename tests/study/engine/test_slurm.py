@@ -167,6 +167,7 @@ def test_a_run_goes_on_after_its_head_was_killed(fake: Path, tmp_path: Path) -> 
     os.mkfifo(fake / "submitted")
     (fake / "state").write_text("RUNNING")
     command = [sys.executable, "-m", "mofgap", "run", "run.yaml", "--executor", "slurm"]
+    command += ["--", "--slurm-init-seconds-before-status-checks", "1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
     with subprocess.Popen(command, cwd=tmp_path, env=environment) as head:
         job = (fake / "submitted").read_text().strip()  # waits for it
