@@ -55,7 +55,7 @@ class Screened:
         """The different texts of a column of the predicted rows, sorted."""
         if column not in self.ranked:
             return []
-        return sorted({str(text) for text in self.ranked[column].dropna() if str(text)})
+        return sorted({str(text) for text in self.ranked[column].dropna().unique() if str(text)})
 
 
 def screened(frame: pd.DataFrame, name: str = "table") -> Screened:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from markupsafe import Markup
@@ -97,7 +96,7 @@ def screening_page(
         viewer_version=VIEWER_VERSION,
         source=source,
         rows_json=_rows_json(shown, window),
-        structures_json=as_json({str(i): asdict(each) for i, each in sorted(found.items())}),
+        structures_json=as_json({str(i): vars(each) for i, each in sorted(found.items())}),
         colours_json=as_json(colours_of(symbol for each in found.values() for symbol in each.symbols)),
     )
 

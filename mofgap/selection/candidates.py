@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -119,11 +120,11 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         raise CandidateError(f"{name}: {lacks}")
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     # A structure that was screened twice is one candidate.
-    names = frame.loc[has_gap, ["file", "structure_id"]]
-    same = frame[has_gap].groupby(["file", "structure_id"])
+    own = frame.loc[has_gap, ["file", "structure_id", "gap_ev", "formula"]]
+    same = own.groupby(["file", "structure_id"])
     differ = (same.gap_ev.max() - same.gap_ev.min() > SAME_GAP_EV) | (same.formula.nunique() > 1)
     twice = differ.index[differ]
-    names = names.drop_duplicates()
+    names = own[["file", "structure_id"]].drop_duplicates()
     frame = frame.loc[names.sort_values(["file", "structure_id"], kind="stable").index]
     if frame.empty:
         raise CandidateError(
@@ -236,7 +237,7 @@ def with_quality(frame: pd.DataFrame, goal: Goal, warned: Warned) -> pd.DataFram
     """
     worth = quality(frame, goal)
     if warned == "last" and "warnings" in frame.columns:
-        faulty = [any(name in FAULTS for name, _ in warnings_of(text)) for text in frame.warnings]
+        faulty = _has_warnings(frame, lambda names: bool(FAULTS & names))
         worth = np.where(faulty, LAST * worth, worth)
     return frame.assign(quality=worth)
 
@@ -250,10 +251,16 @@ def _own_std(frame: pd.DataFrame) -> Floats:
     std, gap = (frame[name].to_numpy(dtype=np.float64) for name in ("gap_std_ev", "gap_ev"))
     if not {"warnings", "aleatoric_std_ev"} <= set(frame.columns):
         return std
-    names = [{name for name, _ in warnings_of(text)} for text in frame.warnings]
-    widened = np.array([bool(UNBALANCED & each) and UNCALIBRATED not in each for each in names], bool)
+    widened = _has_warnings(frame, lambda names: bool(UNBALANCED & names) and UNCALIBRATED not in names)
     least = np.nan_to_num(frame.aleatoric_std_ev.to_numpy(dtype=np.float64))
     own = np.sqrt(np.maximum(std**2 - np.square(UNBALANCED_STD * gap), least**2))
     own = np.where(widened, own, std)
     is_cut = widened & (UNBALANCED_STD * gap >= std)
     return own if is_cut.all() else np.where(is_cut, np.median(own[~is_cut]), own)
+
+
+def _has_warnings(frame: pd.DataFrame, wanted: Callable[[set[str]], bool]) -> NDArray[np.bool_]:
+    """(n,) whether the names of a candidate's warnings are as wanted; each different text is read once."""
+    place, texts = pd.factorize(frame.warnings, use_na_sentinel=False)
+    found = [wanted({name for name, _ in warnings_of(text)}) for text in texts]
+    return np.array(found, dtype=np.bool_)[place]
