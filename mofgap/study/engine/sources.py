@@ -23,6 +23,8 @@ TOLD = frozenset({"mofgap.training.card"})
 
 _ROOT = Path(__file__).parents[2]
 
+_NAMING = (ast.Import, ast.ImportFrom, ast.Tuple)
+
 _HELP_KEYWORDS = ("doc", "help", "description")
 
 
@@ -56,46 +58,50 @@ def code_digest(modules: Iterable[str]) -> str:
 @cache
 def _read(name: str) -> tuple[str, tuple[str, ...]]:
     """sha256 of a module's syntax tree without docstrings and messages, and its imports of mofgap."""
-    tree = ast.parse(_file(name).read_bytes())
-    imported = dict.fromkeys(m for node in ast.walk(tree) for m in _modules(node))
-    behaviour = repr(_plain(_WithoutWords().visit(tree)))
+    imported: dict[str, None] = {}
+    behaviour = repr(_plain(ast.parse(_file(name).read_bytes()), imported))
     return hashlib.sha256(behaviour.encode()).hexdigest(), tuple(imported)
 
 
-class _WithoutWords(ast.NodeTransformer):
-    """Removes docstrings and other texts that stand alone, texts of raised errors, and help texts."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Drop a text that stands alone."""
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        return self.generic_visit(node)
-
-    def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        """The error without its arguments."""
-        if isinstance(node.exc, ast.Call):
-            node.exc.args, node.exc.keywords = [], []
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """The definition of a setting without its help text."""
-        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _HELP_KEYWORDS]
-        return self.generic_visit(node)
-
-
-def _plain(node: Any) -> Any:
-    """A syntax tree as nested lists, without positions and empty fields.
+def _plain(node: Any, imported: dict[str, None]) -> Any:
+    """A syntax tree as nested lists, without positions, empty fields and words.
 
     `ast.dump` would differ between versions of Python, which add fields to nodes that stay empty here.
+
+    Args:
+        node: A node, a list of nodes, or the value of a field.
+        imported: Gets the modules of mofgap that a node names.
     """
     if isinstance(node, list):
-        return [_plain(each) for each in node]
+        return [_plain(each, imported) for each in node]
     if isinstance(node, ast.Constant):
         return repr(node.value)
     if not isinstance(node, ast.AST):
         return node
-    values = ((name, getattr(node, name, None)) for name in node._fields)
-    return [type(node).__name__, *((name, _plain(each)) for name, each in values if each not in (None, []))]
+    if isinstance(node, _NAMING):
+        imported.update(dict.fromkeys(_modules(node)))
+    values = ((name, _without_words(node, name)) for name in node._fields)
+    found: list[Any] = [type(node).__name__]
+    return found + [(name, _plain(each, imported)) for name, each in values if each not in (None, [])]
+
+
+def _without_words(node: ast.AST, field: str) -> Any:
+    """A field of a node without texts that stand alone, texts of a raised error, and help texts of a call."""
+    value = getattr(node, field, None)
+    if isinstance(node, ast.Call) and field == "keywords":
+        return [keyword for keyword in node.keywords if keyword.arg not in _HELP_KEYWORDS]
+    if isinstance(node, ast.Raise) and isinstance(value, ast.Call) and field == "exc":
+        return ast.Call(value.func, [], [])
+    if isinstance(value, list):
+        return [each for each in value if not _is_text(each)]
+    return value
+
+
+def _is_text(node: Any) -> bool:
+    """Whether a statement is a docstring or another text that stands alone."""
+    if not isinstance(node, ast.Expr):
+        return False
+    return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def imported(name: str) -> tuple[str, ...]:
