@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from mofgap.__main__ import app
 from mofgap.study.config import (
     ComparisonConfig,
     DataConfig,
@@ -38,6 +42,17 @@ def small(tiny_config: ComparisonConfig) -> RunConfig:
         judgement=JudgementConfig(n_draws=10),
     )
     return RunConfig("small", comparison=comparison, report=False)
+
+
+@pytest.fixture(scope="session")
+def here() -> Callable[..., Result]:
+    """Calls mofgap in this process, in some working directory, where its process is not what is tested."""
+
+    def call(*arguments: object, at: Path) -> Result:
+        with chdir(at):
+            return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+
+    return call
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
 import mofgap
 from mofgap.configuration import load
@@ -21,16 +22,10 @@ from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.run import Run
 
+Here = Callable[..., Result]
 WriteCifs = Callable[[Path, int], list[Path]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 N_STAGES = 5
-DAG = """
-import sys
-from pathlib import Path
-from mofgap.study.engine.cluster import Executor, execute
-from mofgap.study.engine.folder import RunFolder
-execute(RunFolder(Path(sys.argv[1])), [], Executor(1, options=("--dag",)), 0, print)
-"""
 
 
 def command(*arguments: object) -> list[str]:
@@ -70,8 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: WriteCifs, model
     return folder
 
 
-def test_the_table_is_that_of_screen(place: Path, model_folder: Path) -> None:
-    call("screen", "cifs", "--model", model_folder, "--window", "1.8", "3.0", "-o", "by-hand.csv", at=place)
+def test_the_table_is_that_of_screen(here: Here, place: Path, model_folder: Path) -> None:
+    here("screen", "cifs", "--model", model_folder, "--window", "1.8", "3.0", "-o", "by-hand.csv", at=place)
     assert (place / "by-hand.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
     assert "<html" in (place / "runs/small/screening.html").read_text()
 
@@ -87,48 +82,48 @@ def test_the_manifest_accounts_for_everything(place: Path, model_folder: Path) -
         assert stage["seconds"] > 0 and stage["peak_memory_mb"] > 0 and stage["start"] < stage["end"]
 
 
-def test_what_is_done_is_left_alone_and_what_changed_is_not(place: Path) -> None:
+def test_what_is_done_is_left_alone_and_what_changed_is_not(here: Here, place: Path) -> None:
     before = records(place / "runs/small")
-    plan = call("run", "run.yaml", "--dry-run", at=place)
-    assert plan.returncode == 0 and f"0 of {N_STAGES} stages to run" in plan.stdout
-    again = call("run", "run.yaml", at=place)
-    assert again.returncode == 3 and "every stage was done already" in again.stderr
+    plan = here("run", "run.yaml", "--dry-run", at=place)
+    assert plan.exit_code == 0 and f"0 of {N_STAGES} stages to run" in plan.stdout
+    again = here("run", "run.yaml", at=place)
+    assert again.exit_code == 3 and "every stage was done already" in again.stderr
     assert records(place / "runs/small") == before
-    plan = call("run", "run.yaml", "--set", "screening.top=2", "--dry-run", at=place)
+    plan = here("run", "run.yaml", "--set", "screening.top=2", "--dry-run", at=place)
     assert "screen/1-of-2     configuration changed: top" in plan.stdout
     assert "gather            if screen/1-of-2 changes" in plan.stdout
     assert f"{N_STAGES - 1} of {N_STAGES} stages to run" in plan.stdout  # the inputs are listed already
     assert records(place / "runs/small") == before
 
 
-def test_a_file_that_was_tampered_with_is_found_and_made_again(place: Path) -> None:
+def test_a_file_that_was_tampered_with_is_found_and_made_again(here: Here, place: Path) -> None:
     table = place / "runs/small/screening.csv"
     content = table.read_bytes()
-    assert call("runs", "verify", "runs/small", at=place).returncode == 0
+    assert here("runs", "verify", "runs/small", at=place).exit_code == 0
     table.write_bytes(content + b"\n")
-    found = call("runs", "verify", "runs/small", at=place)
-    assert found.returncode == 3 and found.stdout == "output screening.csv: changed\n"
-    assert call("run", "run.yaml", at=place).returncode == 3
+    found = here("runs", "verify", "runs/small", at=place)
+    assert found.exit_code == 3 and found.stdout == "output screening.csv: changed\n"
+    assert here("run", "run.yaml", at=place).exit_code == 3
     assert table.read_bytes() == content
-    assert call("runs", "verify", "runs/small", at=place).returncode == 0
+    assert here("runs", "verify", "runs/small", at=place).exit_code == 0
 
 
-def test_runs_are_listed_shown_and_compared(place: Path) -> None:
-    other = call(
+def test_runs_are_listed_shown_and_compared(here: Here, place: Path) -> None:
+    other = here(
         "run", "run.yaml", "-o", "runs/other", "--set", "screening.novelty=last", "-j", "2", at=place
     )
-    assert other.returncode == 3
-    listed = call("runs", "list", at=place).stdout.splitlines()
+    assert other.exit_code == 3
+    listed = here("runs", "list", at=place).stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["run", "runs/other", "runs/small"]
-    assert "gather" in call("runs", "show", "runs/small", at=place).stdout
-    differences = call("runs", "diff", "runs/small", "runs/other", at=place).stdout
+    assert "gather" in here("runs", "show", "runs/small", at=place).stdout
+    differences = here("runs", "diff", "runs/small", "runs/other", at=place).stdout
     assert "screening.novelty  keep" in differences and "last" in differences
-    assert call("runs", "diff", "runs/small", "runs/small", at=place).stdout == "no difference\n"
-    nothing = call("runs", "show", "cifs", at=place)
-    assert nothing.returncode == 1 and "cifs is no run folder" in nothing.stderr
+    assert here("runs", "diff", "runs/small", "runs/small", at=place).stdout == "no difference\n"
+    nothing = here("runs", "show", "cifs", at=place)
+    assert nothing.exit_code == 1 and "cifs is no run folder" in nothing.stderr
 
 
-def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_table(here: Here, place: Path, model_folder: Path) -> None:
     run = place / "runs/killed"
     arguments = command("run", "run.yaml", "-o", run, "-j", "2")
     process = subprocess.Popen(arguments, env=ENVIRONMENT, cwd=place, stderr=subprocess.PIPE)
@@ -138,28 +133,30 @@ def test_a_killed_run_goes_on_to_the_same_table(place: Path, model_folder: Path)
     process.kill()
     process.communicate()
     assert not (run / "screening.csv").exists()
-    done = call("run", "run.yaml", "-o", run, "-j", "2", at=place)
-    assert done.returncode == 3, done.stderr
+    done = here("run", "run.yaml", "-o", run, "-j", "2", at=place)
+    assert done.exit_code == 3, done.stderr
     assert (run / "screening.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
 
 
-def test_a_failure_is_told_with_its_reason(place: Path) -> None:
+def test_a_failure_is_told_with_its_reason(here: Here, place: Path) -> None:
     (place / "empty").mkdir(exist_ok=True)
     (place / "empty/notes.txt").touch()
-    found = call("run", "run.yaml", "-o", "runs/bad", "--set", "screening.model=cifs", at=place)
-    assert found.returncode == 1 and "screening.model: cifs" in found.stderr
+    found = here("run", "run.yaml", "-o", "runs/bad", "--set", "screening.model=cifs", at=place)
+    assert found.exit_code == 1 and "screening.model: cifs" in found.stderr
     assert "Traceback" not in found.stderr
-    wrong = call("run", "run.yaml", "-o", "runs/bad", "--set", "screening.shards=0", at=place)
-    assert wrong.returncode == 1 and "screening.shards: must be at least 1, got 0" in wrong.stderr
+    wrong = here("run", "run.yaml", "-o", "runs/bad", "--set", "screening.shards=0", at=place)
+    assert wrong.exit_code == 1 and "screening.shards: must be at least 1, got 0" in wrong.stderr
 
 
-def test_options_of_snakemake_need_it(place: Path) -> None:
-    found = call("run", "run.yaml", "--", "--dag", at=place)
-    assert found.returncode == 1 and "--dag: " in found.stderr and "--executor" in found.stderr
+def test_options_of_snakemake_need_it(here: Here, place: Path) -> None:
+    found = here("run", "run.yaml", "--", "--dag", at=place)
+    assert found.exit_code == 1 and "--dag: " in found.stderr and "--executor" in found.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="snakemake is not installed")
-def test_snakemake_makes_the_same_table_and_draws_the_stages(place: Path) -> None:
+def test_snakemake_makes_the_same_table_and_draws_the_stages(
+    here: Here, place: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """By its own local executor, as it would on a cluster."""
     loaded = load(RunConfig, place / "run.yaml")
     run, said = RunFolder(place / "runs/snakemake"), list[str]()
@@ -170,13 +167,14 @@ def test_snakemake_makes_the_same_table_and_draws_the_stages(place: Path) -> Non
             assert cluster.execute(run, names, Executor(2), 0, said.append) == {}
     assert sorted(said) == sorted(names) and len(names) == N_STAGES
     assert (run.path / "screening.csv").read_bytes() == (place / "runs/small/screening.csv").read_bytes()
-    assert "every stage was done already" in call("run", "run.yaml", "-o", run.path, at=place).stderr
-    dag = [sys.executable, "-c", DAG, str(run.path)]
-    drawn = subprocess.run(dag, capture_output=True, text=True, env=ENVIRONMENT, cwd=place, check=True)
-    assert drawn.stdout.startswith("digraph") and "gather" in drawn.stdout
+    assert "every stage was done already" in here("run", "run.yaml", "-o", run.path, at=place).stderr
+    capfd.readouterr()
+    cluster.execute(run, [], Executor(1, options=("--dag",)), 0, print)
+    drawn = capfd.readouterr().out
+    assert drawn.startswith("digraph") and "gather" in drawn
 
 
-def test_an_executor_that_is_not_installed(place: Path) -> None:
-    found = call("run", "run.yaml", "--executor", "nowhere", at=place)
-    assert found.returncode == 1
+def test_an_executor_that_is_not_installed(here: Here, place: Path) -> None:
+    found = here("run", "run.yaml", "--executor", "nowhere", at=place)
+    assert found.exit_code == 1
     assert "pip install snakemake-executor-plugin-nowhere" in found.stderr
