@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import mofgap
 from mofgap.__main__ import app
@@ -20,6 +20,7 @@ from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 
+Here = Callable[..., Result]
 DoStages = Callable[[RunConfig, Path], list[str]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 
@@ -46,21 +47,21 @@ def place(small: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_each_finds_what_the_other_has_done(place: Path) -> None:
+def test_each_finds_what_the_other_has_done(here: Here, place: Path) -> None:
     run = place / "runs/small"
     before = {path: path.stat().st_mtime_ns for path in run.glob("**/*.record.json")}
     assert before
     for verb in ("run", "compare"):
-        found = call(verb, "small.yaml", "--dry-run", at=place)
+        found = here(verb, "small.yaml", "--dry-run", at=place)
         assert found.stdout.splitlines()[-1].startswith("0 of "), found.stdout
-        done = call(verb, "small.yaml", at=place)
-        assert done.returncode == 0 and done.stderr == "every stage was done already\n"
+        done = here(verb, "small.yaml", at=place)
+        assert done.exit_code == 0 and done.stderr == "every stage was done already\n"
     assert {path: path.stat().st_mtime_ns for path in run.glob("**/*.record.json")} == before
 
 
-def test_both_take_the_same_names_of_settings(place: Path) -> None:
+def test_both_take_the_same_names_of_settings(here: Here, place: Path) -> None:
     change = ("--set", "comparison.judgement.n_draws=20", "--dry-run")
-    plans = [call(verb, "small.yaml", *change, at=place).stdout for verb in ("run", "compare")]
+    plans = [here(verb, "small.yaml", *change, at=place).stdout for verb in ("run", "compare")]
     assert plans[0] == plans[1] and "compare" in plans[0]
     assert "configuration changed: judgement" in plans[0] and plans[0].splitlines()[-1].startswith("1 of ")
 
@@ -79,7 +80,7 @@ def test_a_comparison_leaves_the_screening_of_its_run_to_be_done(
     assert refused.exit_code == 1 and "nowhere" in refused.output
 
 
-def test_a_killed_comparison_goes_on_to_the_same_bytes(place: Path) -> None:
+def test_a_killed_comparison_goes_on_to_the_same_bytes(here: Here, place: Path) -> None:
     run = place / "killed"
     arguments = command("compare", "small.yaml", "-o", run, "-j", "2")
     first = subprocess.Popen(
@@ -90,18 +91,18 @@ def test_a_killed_comparison_goes_on_to_the_same_bytes(place: Path) -> None:
     first.kill()
     first.communicate()
     assert not (run / "comparison.md").exists()
-    done = call("compare", "small.yaml", "-o", run, at=place)
-    assert done.returncode == 0, done.stderr
+    done = here("compare", "small.yaml", "-o", run, at=place)
+    assert done.exit_code == 0, done.stderr
     assert "prepare" not in done.stderr
     for name in ("predictions.parquet", "members/split/lora-seed0/model.safetensors"):
         assert (run / name).read_bytes() == (place / "runs/small" / name).read_bytes()
 
 
-def test_what_was_moved_aside_is_said(place: Path, run: Path) -> None:
+def test_what_was_moved_aside_is_said(here: Here, place: Path, run: Path) -> None:
     shutil.copytree(place / "runs/small", run)
     change = ("--set", "comparison.judgement.n_draws=20")
-    done = call("compare", "small.yaml", "-o", run, *change, at=place)
-    assert done.returncode == 0, done.stderr
+    done = here("compare", "small.yaml", "-o", run, *change, at=place)
+    assert done.exit_code == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "moved" in line]
     assert "to stale/compare/1: configuration changed: judgement" in line
     assert (run / "stale/compare/1/comparison.md").exists()
