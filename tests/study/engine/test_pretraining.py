@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import Result
 
 import mofgap
 from mofgap.configuration import ConfigurationError, from_dict
@@ -64,7 +66,7 @@ def run(place: Path, table: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
 
 
-def test_a_run_trains_on_the_encoder_that_it_pretrained(place: Path) -> None:
+def test_a_run_trains_on_the_encoder_that_it_pretrained(here: Callable[..., Result], place: Path) -> None:
     done = run(place, "atoms.parquet")
     assert done.returncode == 0, done.stderr
     assert "[1/9] pretrain:" in done.stderr.splitlines()[0]
@@ -78,9 +80,8 @@ def test_a_run_trains_on_the_encoder_that_it_pretrained(place: Path) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["finished"] and manifest["seeds"]["pretraining"] == 0
     assert {"pretraining/encoder.safetensors", "pretraining/encoder.json"} < set(manifest["outputs"])
-    verify = [sys.executable, "-m", "mofgap", "runs", "verify", str(folder)]
-    assert subprocess.run(verify, cwd=place, env=ENVIRONMENT, timeout=60).returncode == 0
-    assert "every stage was done already" in run(place, "atoms.parquet").stderr
+    assert here("runs", "verify", folder, at=place).exit_code == 0
+    assert "every stage was done already" in here("run", "run.yaml", "-o", folder, at=place).stderr
 
 
 def test_a_table_without_values_of_atoms_is_refused(place: Path) -> None:
