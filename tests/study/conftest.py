@@ -26,6 +26,7 @@ from mofgap.study.config import (
 from mofgap.study.engine.config import RunConfig
 from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.plan import plan
+from mofgap.study.engine.run import Run
 from mofgap.study.engine.stage import run_stage
 from mofgap.training.encoder_folder import save_encoder
 
@@ -36,9 +37,14 @@ N_ROWS = 140
 
 
 @pytest.fixture(scope="session")
-def tiny_table(tmp_path_factory: pytest.TempPathFactory, make_row: Callable[..., dict[str, Any]]) -> Path:
-    folder = tmp_path_factory.mktemp("table")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers of a session. What one makes there, under the lock of its name, others find."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "study"
 
+
+@pytest.fixture(scope="session")
+def tiny_table(shared: Path, make_row: Callable[..., dict[str, Any]]) -> Path:
     def row(index: int) -> dict[str, Any]:
         """The gap follows from the elements; cobalt in one of eight, groups of one to three."""
         rng = np.random.default_rng(index)
@@ -52,21 +58,27 @@ def tiny_table(tmp_path_factory: pytest.TempPathFactory, make_row: Callable[...,
             "group": index // 3 if index < 60 else 1000 + index,
         }
 
-    frame = pd.DataFrame([row(i) for i in range(N_ROWS)])
-    frame.to_parquet(folder / "table.parquet")
-    test = frame[frame.split == "test"]
-    published = pd.DataFrame(
-        {"structure_id": test.structure_id, "gap_ev": test.gap_ev, "theirs_ev": test.gap_ev + 0.1}
-    )
-    published.iloc[1:].to_csv(folder / "published.csv", index=False)
-    return folder / "table.parquet"
+    path = shared / "table.parquet"
+    with RunFolder(shared).locked("table", wait=True):
+        if not path.exists():
+            frame = pd.DataFrame([row(i) for i in range(N_ROWS)])
+            test = frame[frame.split == "test"]
+            published = pd.DataFrame(
+                {"structure_id": test.structure_id, "gap_ev": test.gap_ev, "theirs_ev": test.gap_ev + 0.1}
+            )
+            published.iloc[1:].to_csv(path.with_name("published.csv"), index=False)
+            frame.to_parquet(path)
+    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
-    folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, CrystalTransformer(TINY).state_dict(), {"encoder": asdict(TINY)})
+def tiny_encoder_folder(shared: Path) -> Path:
+    folder = shared / "encoder"
+    with RunFolder(shared).locked("encoder", wait=True):
+        if not folder.exists():
+            torch.manual_seed(5)
+            folder.mkdir()
+            save_encoder(folder, CrystalTransformer(TINY).state_dict(), {"encoder": asdict(TINY)})
     return folder
 
 
@@ -88,7 +100,7 @@ def tiny_config(tiny_table: Path, tiny_encoder_folder: Path) -> ComparisonConfig
         prediction=PredictionConfig(
             (1, 2, 4, 8), full_curves=1, most_samples=4, batch_atoms=200, neighbour_correction=True
         ),
-        judgement=JudgementConfig(n_draws=40),
+        judgement=JudgementConfig(n_draws=20),
         compute=ComputeConfig(device="cpu"),
     )
 
@@ -113,8 +125,10 @@ def do_stages() -> Callable[[RunConfig, Path], list[str]]:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny_config: ComparisonConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tiny_config: ComparisonConfig, shared: Path) -> Path:
     """A finished run, to be looked at and not to be changed."""
-    run = tmp_path_factory.mktemp("finished")
-    do(RunConfig("tiny", comparison=tiny_config, report=False), run)
-    return run
+    config = RunConfig("tiny", comparison=tiny_config, report=False)
+    with RunFolder(shared).locked("finished", wait=True):
+        if not Run(config, shared / "finished").is_finished:
+            do(config, shared / "finished")
+    return shared / "finished"
