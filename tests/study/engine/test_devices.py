@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import Result
 
 import mofgap
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
@@ -57,8 +58,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, 
     return folder
 
 
-def run(place: Path, *arguments: str, command: Sequence[str] = ("run", "-j", "2")) -> Finished:
-    command = [sys.executable, "-m", "mofgap", *command, "run.yaml", *arguments]
+def run(place: Path, *arguments: str) -> Finished:
+    command = [sys.executable, "-m", "mofgap", "run", "-j", "2", "run.yaml", *arguments]
     return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
 
 
@@ -75,11 +76,15 @@ def test_a_training_of_its_own_takes_two_processes(place: Path) -> None:
     assert load_model(place / "model").predict(sorted((place / "cifs").glob("*.cif"))[:2]).shape == (2,)
 
 
-def test_two_processes_train_one_member_and_the_same_by_another_command(place: Path) -> None:
-    done = {"runs/two": run(place), "compared": run(place, "-o", "compared", command=["compare"])}
+def test_two_processes_train_one_member_and_the_same_by_another_command(
+    here: Callable[..., Result], place: Path
+) -> None:
+    first = run(place)
+    assert first.returncode == 0 and "Traceback" not in first.stderr, first.stderr
+    second = here("compare", "run.yaml", "-o", "compared", "-j", "2", at=place)
+    assert second.exit_code == 0 and "Traceback" not in second.stderr, second.stderr
     found = []
-    for folder, finished in done.items():
-        assert finished.returncode == 0 and "Traceback" not in finished.stderr, finished.stderr
+    for folder in ("runs/two", "compared"):
         history = pd.read_csv(place / folder / MEMBER / "history.csv")
         assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]  # the two processes share the batches
         written = [
@@ -90,7 +95,7 @@ def test_two_processes_train_one_member_and_the_same_by_another_command(place: P
     assert len(found[0]) > 1 and found[0] == found[1]
 
 
-def test_several_nodes_need_a_scheduler(place: Path) -> None:
-    found = run(place, "-o", "runs/nodes", "--set", "comparison.compute.nodes=2")
-    assert found.returncode == 1
+def test_several_nodes_need_a_scheduler(here: Callable[..., Result], place: Path) -> None:
+    found = here("run", "run.yaml", "-o", "runs/nodes", "--set", "comparison.compute.nodes=2", at=place)
+    assert found.exit_code == 1
     assert "nodes: " in found.stderr and "--executor slurm" in found.stderr
