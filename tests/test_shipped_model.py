@@ -14,6 +14,7 @@ from inspect import signature
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mofgap
@@ -71,13 +72,14 @@ def card_figure(name: str, label: str, split: str) -> float:
     return float(row.split("|")[column])
 
 
-def development_table() -> Path:
+@lru_cache
+def development_table() -> pd.DataFrame:
     """The table the model was trained on, which is not part of the repository."""
     beside = Path(__file__).parents[2] / "shared" / "data" / "qmof.parquet"
     path = Path(os.environ.get("MOFGAP_TABLE", beside))
     if not path.exists():
         pytest.skip("the QMOF table is not here; MOFGAP_TABLE names it")
-    return path
+    return read_table(path)
 
 
 def test_the_model_of_each_level_is_one_of_these() -> None:
@@ -186,7 +188,7 @@ def test_the_card_states_what_was_measured(name: str) -> None:
 @every_model
 def test_the_error_bars_rank_the_errors_of_val_as_when_they_were_shipped(name: str) -> None:
     model, target = predictor(name), OF_LEVEL[name][1]
-    frame = read_table(development_table())
+    frame = development_table()
     val = frame[(frame.split == "val") & frame[target].notna()].sample(VAL_ROWS, random_state=0)
     found, true = model.estimate(list(table_crystals(val))), val[target].to_numpy()
     mae_ev, spearman, coverage = ON_VAL[name]
@@ -199,7 +201,7 @@ def test_the_error_bars_rank_the_errors_of_val_as_when_they_were_shipped(name: s
 @every_model
 def test_the_card_is_right_about_the_test_split(name: str) -> None:
     model, target = predictor(name), OF_LEVEL[name][1]
-    frame = read_table(development_table())
+    frame = development_table()
     test = frame[(frame.split == "test") & frame[target].notna()]
     assert len(test) == card_figure(name, "structures", "test")
     rows = test.sample(SAMPLED_ROWS, random_state=0)
