@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import mofgap
+from mofgap.__main__ import app
 
 WriteCifs = Callable[[Path, int], list[Path]]
 # Processes find the package that this one tests, installed or not.
@@ -85,8 +88,10 @@ def test_all_bad_input_still_gives_the_table(tmp_path: Path, model_folder: Path)
 def test_a_list_of_nothing_leaves_nothing(tmp_path: Path, model_folder: Path) -> None:
     (tmp_path / "none.txt").write_text("")
     for _ in range(2):
-        done = run("@none.txt", "--model", model_folder, "-o", "t.csv", cwd=tmp_path)
-        assert done.returncode == 1 and "no inputs" in done.stderr
+        with chdir(tmp_path):
+            arguments = ["screen", "@none.txt", "--model", str(model_folder), "-o", "t.csv"]
+            done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == 1 and "no inputs" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["none.txt"]
 
 
