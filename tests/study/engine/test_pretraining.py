@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,6 @@ import pandas as pd
 import pytest
 from typer.testing import Result
 
-import mofgap
 from mofgap.configuration import ConfigurationError, from_dict
 from mofgap.gap.predictor import load_model
 from mofgap.study.engine.config import RunConfig
@@ -26,7 +22,6 @@ from mofgap.training.atoms import ATOM_TARGETS
 from mofgap.training.labels import read_labels
 
 ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 N_ROWS = 90
 PARTS = ["train"] * 35 + ["val"] * 30 + ["test"] * 25
 
@@ -60,17 +55,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, table: str) -> subprocess.CompletedProcess[str]:
-    (place / "run.yaml").write_text(json.dumps(configuration(table)))
-    command = [sys.executable, "-m", "mofgap", "run", "run.yaml", "-o", f"runs/{Path(table).stem}"]
-    return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
-
-
 def test_a_run_trains_on_the_encoder_that_it_pretrained(here: Callable[..., Result], place: Path) -> None:
-    done = run(place, "atoms.parquet")
-    assert done.returncode == 0, done.stderr
-    assert "[1/9] pretrain:" in done.stderr.splitlines()[0]
+    (place / "run.yaml").write_text(json.dumps(configuration("atoms.parquet")))
     folder = place / "runs/atoms"
+    done = here("run", "run.yaml", "-o", folder, at=place)
+    assert done.exit_code == 0, done.stderr
+    assert "[1/9] pretrain:" in done.stderr.splitlines()[0]
     weights = [folder / name / "encoder.safetensors" for name in ("pretraining", "encoder")]
     assert sha256(weights[0]) == sha256(weights[1]) != ""
     described = json.loads((folder / "pretraining/encoder.json").read_text())
