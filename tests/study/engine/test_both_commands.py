@@ -21,7 +21,6 @@ from mofgap.study.engine.config import RunConfig, ShardedScreening
 from mofgap.study.engine.folder import RunFolder
 
 Here = Callable[..., Result]
-DoStages = Callable[[RunConfig, Path], list[str]]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mofgap.__file__).parents[1])}
 
 
@@ -67,9 +66,9 @@ def test_both_take_the_same_names_of_settings(here: Here, place: Path) -> None:
 
 
 def test_a_comparison_leaves_the_screening_of_its_run_to_be_done(
-    small: RunConfig, do_stages: DoStages, tmp_path: Path
+    place: Path, small: RunConfig, tmp_path: Path
 ) -> None:
-    do_stages(small, tmp_path / "run")
+    shutil.copytree(place / "runs/small", tmp_path / "run")
     both = replace(small, screening=ShardedScreening(inputs=(str(tmp_path / "nowhere"),)))
     (tmp_path / "both.yaml").write_text(dump(both))
     options = [str(tmp_path / "both.yaml"), "-o", str(tmp_path / "run")]
