@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,8 +58,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, write_cifs: Callable[[Path, 
     return folder
 
 
-def run(place: Path, *arguments: str) -> Finished:
-    command = [sys.executable, "-m", "mofgap", "run", "-j", "2", "run.yaml", *arguments]
+def run(place: Path, *arguments: str, command: Sequence[str] = ("run", "-j", "2")) -> Finished:
+    command = [sys.executable, "-m", "mofgap", *command, "run.yaml", *arguments]
     return subprocess.run(command, cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
 
 
@@ -76,15 +76,11 @@ def test_a_training_of_its_own_takes_two_processes(place: Path) -> None:
     assert load_model(place / "model").predict(sorted((place / "cifs").glob("*.cif"))[:2]).shape == (2,)
 
 
-def test_two_processes_train_one_member_and_the_same_by_another_command(
-    here: Callable[..., Result], place: Path
-) -> None:
-    first = run(place)
-    assert first.returncode == 0 and "Traceback" not in first.stderr, first.stderr
-    second = here("compare", "run.yaml", "-o", "compared", "-j", "2", at=place)
-    assert second.exit_code == 0 and "Traceback" not in second.stderr, second.stderr
+def test_two_processes_train_one_member_and_the_same_by_another_command(place: Path) -> None:
+    done = {"runs/two": run(place), "compared": run(place, "-o", "compared", command=["compare"])}
     found = []
-    for folder in ("runs/two", "compared"):
+    for folder, finished in done.items():
+        assert finished.returncode == 0 and "Traceback" not in finished.stderr, finished.stderr
         history = pd.read_csv(place / folder / MEMBER / "history.csv")
         assert history.step.tolist() == [N_STEPS, 2 * N_STEPS]  # the two processes share the batches
         written = [
