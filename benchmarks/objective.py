@@ -116,7 +116,7 @@ def main() -> None:
     one_thread()
     config = load(RunConfig, options.run / "config.yaml").comparison_in(options.run)
     dataset, layout = read(options.run), Layout(options.run)
-    rows = dataset.predicted(options.split, config.recipe.n_train, config.prediction.n_val)
+    rows = dataset.predicted(config, options.split)
     folders = [
         layout.member(f"{options.split}/balora-seed{i}")
         for i in range(config.splits[options.split].trainings.balora)

@@ -20,6 +20,7 @@ from mofgap.crystals.store import GraphStore
 from mofgap.gap.correction import N_NEIGHBOURS
 from mofgap.study.config import ComparisonConfig, DataConfig
 from mofgap.study.layout import GRAPHS, RECORD, TABLE, Layout, write_parquet
+from mofgap.study.planned import Member, most_trained
 from mofgap.study.splits import UNUSED, assign, order
 from mofgap.training.labels import Labels, read_labels
 from mofgap.whole_file import read_json, sha256_of, whole_file, write_json
@@ -92,10 +93,11 @@ class Dataset:
             raise TableError(f"split {split} has {len(found)} training structures, not {n}")
         return found[:n]
 
-    def predicted(self, split: str, n_train: int | None, n_val: int | None) -> SplitRows:
-        """The rows of a split, of val the first ``n_val``."""
-        val, test = self.rows(split, "val", n_val), self.rows(split, "test")
-        return SplitRows(self.rows(split, "train", n_train), val, test, self.rows(split, "left_out"))
+    def predicted(self, config: ComparisonConfig, split: str) -> SplitRows:
+        """The rows of a split that the recipe trains on, and those that are predicted."""
+        train = self.rows(split, "train", config.recipe.n_train)
+        val, test = self.rows(split, "val", config.prediction.n_val), self.rows(split, "test")
+        return SplitRows(train, val, test, self.rows(split, "left_out"))
 
     def labels(self, split: str, n_train: int | None) -> tuple[Labels, list[int]]:
         """Training and validation rows of a split, and their positions in the frame; no test rows."""
@@ -111,21 +113,18 @@ class Dataset:
         return digest(some.structure_id.tolist(), some.content.tolist(), some.gap_ev.tolist())
 
 
-def prepare(
-    config: ComparisonConfig, run: Path, graph: GraphConfig, n_train: Mapping[str, int | None]
-) -> Dataset:
-    """Read the table, deal out the splits and build the graphs.
-
-    Of each split the first ``n_train`` training rows are taken, by its name; None for all.
+def prepare(config: ComparisonConfig, run: Path, graph: GraphConfig, trainings: Sequence[Member]) -> Dataset:
+    """Read the table, deal out the splits and build the graphs, with rows enough for some trainings.
 
     Raises:
-        TableError: If the table cannot be read, lacks a column, or has too few structures for a split. The
-            message names the column or split.
+        TableError: If the table cannot be read, lacks a column, or has too few structures for a split or a
+            training. The message names the column or split.
     """
     folder, data = Layout(run).dataset, config.data
     columns = [name for split in config.splits.values() for name in (split.column, split.group)]
     labels = read_labels(data.table, data.cifs, data.target, keep=columns, seed=data.seed, needed=())
-    frame = _table(config, labels.frame, n_train)
+    frame = _table(config, labels.frame, most_trained(config, trainings))
+    _check_enough(config, trainings, Dataset(frame, folder / GRAPHS))
     store = cached_store(frame, graph, data.cache)
     with whole_file(folder / GRAPHS) as partial:
         save_file(store.arrays, partial)
@@ -134,17 +133,20 @@ def prepare(
     write_parquet(folder / TABLE, frame[kept])
     record = {"table_sha256": sha256_of(data.table), "skipped": list(labels.skipped)}
     write_json(folder / RECORD, record)
-    found = read(run)
-    if config.prediction.neighbour_correction:
-        _check_enough_neighbours(config, found)
-    return found
+    return read(run)
 
 
-def _check_enough_neighbours(config: ComparisonConfig, dataset: Dataset) -> None:
-    """Refuse a neighbour correction from too few structures before the training."""
-    for split in config.splits:
-        n_train = len(dataset.rows(split, "train", config.recipe.n_train))
-        if n_train <= N_NEIGHBOURS:
+def _check_enough(config: ComparisonConfig, trainings: Sequence[Member], dataset: Dataset) -> None:
+    """Refuse trainings and neighbour corrections from too few structures, before the graphs are built."""
+    recipes = [(split, config.recipe) for split in config.splits]
+    recipes += [(each.split, each.recipe) for each in trainings]
+    for split, recipe in recipes:
+        try:
+            n_train = len(dataset.rows(split, "train", recipe.n_train))
+        except TableError as error:
+            cure = "lower n_train of the recipe or the ablation"
+            raise TableError(f"{config.data.table}: {error}: {cure}") from error
+        if config.prediction.neighbour_correction and recipe is config.recipe and n_train <= N_NEIGHBOURS:
             few = f"{split}: {n_train} training structures"
             raise TableError(f"{few}; prediction.neighbour_correction needs more than {N_NEIGHBOURS}")
 
@@ -177,10 +179,6 @@ def _table(config: ComparisonConfig, frame: pd.DataFrame, most: Mapping[str, int
             parts[name] = _capped(assign(frame, split, data.seed), most[name], data)
         except TableError as error:
             raise TableError(f"{data.table}: comparison.splits.{name}: {error}") from error
-        n, found = most[name], int((parts[name] == "train").sum())
-        if n is not None and found < n:
-            few = f"split {name} has {found} training structures, not {n}"
-            raise TableError(f"{data.table}: {few}: lower n_train of the recipe or the ablation")
     groups = {
         f"group:{split.group}": frame[split.group] for split in config.splits.values() if split.group in frame
     }

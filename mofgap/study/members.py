@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mofgap.configuration import ConfigurationError, to_dict
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.methods.method import Method, method_of, methods
-from mofgap.study.planned import Member, Prediction
+from mofgap.study.planned import Member, Prediction, most_trained
 
 _T = TypeVar("_T", Member, Prediction)
 
@@ -105,15 +105,6 @@ def _named(name: str, known: list[_T], what: str) -> _T:
     raise ConfigurationError(f"no {what} {name!r}: there are {', '.join(k.name for k in known)}")
 
 
-def most_trained(config: ComparisonConfig) -> dict[str, int | None]:
-    """The most training rows that any member of each split takes; None for all."""
-    found: dict[str, int | None] = dict.fromkeys(config.splits, config.recipe.n_train)
-    for member in members(config):
-        most, n = found[member.split], member.recipe.n_train
-        found[member.split] = None if most is None or n is None else max(most, n)
-    return found
-
-
 def first_blocks(config: ComparisonConfig) -> list[int]:
     """The first adapted block of every recipe: below it, the encoder's features are the pretrained ones."""
     return sorted({min(config.recipe.blocks), *(min(member.recipe.blocks) for member in members(config))})
@@ -125,4 +116,4 @@ def dataset_settings(config: ComparisonConfig) -> dict[str, Any]:
     for name in ("table", "cifs", "published", "cache", "level_of_theory", "citation"):
         del data[name]
     splits = {name: to_dict(split) | {"trainings": None} for name, split in config.splits.items()}
-    return {"data": data, "splits": splits, "n_train": most_trained(config)}
+    return {"data": data, "splits": splits, "n_train": most_trained(config, members(config))}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mofgap.study.config import PredictionConfig, Recipe
+from mofgap.study.config import ComparisonConfig, PredictionConfig, Recipe
 
 
 def seed_name(split: str, name: str, seed: int) -> str:
@@ -34,6 +35,15 @@ class Member:
     def name(self) -> str:
         """``SPLIT/MEMBER``, its folder below ``members``."""
         return seed_name(self.split, self.variant or self.method, self.seed)
+
+
+def most_trained(config: ComparisonConfig, trainings: Iterable[Member]) -> dict[str, int | None]:
+    """The most training rows that the recipe or any training of each split takes; None for all."""
+    found: dict[str, int | None] = dict.fromkeys(config.splits, config.recipe.n_train)
+    for member in trainings:
+        most, n = found[member.split], member.recipe.n_train
+        found[member.split] = None if most is None or n is None else max(most, n)
+    return found
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,12 @@ def test_a_subset_of_graphs_is_those_graphs(finished: Path) -> None:
             assert torch.equal(getattr(some[place], name), getattr(store[row], name))
 
 
-def test_training_rows_are_nested_and_do_not_hold_the_rows_of_other_parts(finished: Path) -> None:
+def test_training_rows_are_nested_and_do_not_hold_the_rows_of_other_parts(
+    tiny_config: ComparisonConfig, finished: Path
+) -> None:
     dataset = read(finished)
-    rows = dataset.predicted("split", 30, None)
-    assert dataset.predicted("split", 20, None).train == rows.train[:20]
+    rows = dataset.predicted(tiny_config, "split")
+    assert dataset.rows("split", "train", 20) == rows.train[:20]
     assert len({*rows.train, *rows.all}) == len(rows.train) + len(rows.all)
     labels, _ = dataset.labels("split", 30)
     assert set(labels.frame.split) == {"train", "val"}

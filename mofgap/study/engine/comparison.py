@@ -25,7 +25,6 @@ from mofgap.study.members import (
     first_blocks,
     member,
     members,
-    most_trained,
     predictions,
     tabled,
     training_settings,
@@ -43,7 +42,7 @@ def prepare(config: ComparisonConfig, run: Path) -> None:
     for method in methods():
         method.check(config)
     encoder.check_blocks(config)
-    found = dataset.prepare(config, run, encoder.graph_config(config), most_trained(config))
+    found = dataset.prepare(config, run, encoder.graph_config(config), members(config))
     for method in methods():
         method.check_structures(config, found.frame.structure_id.tolist())
     sys.stderr.writelines(f"skipped {line}\n" for line in dataset.skipped(run))
@@ -114,7 +113,7 @@ def digest_of_predicted(config: ComparisonConfig, run: Path, split: str) -> str:
     from mofgap.study.dataset import read
 
     dataset = read(run)
-    rows = dataset.predicted(split, config.recipe.n_train, config.prediction.n_val)
+    rows = dataset.predicted(config, split)
     return digest(dataset.content(rows.train), dataset.content(rows.all), rows.part, rows.is_left_out)
 
 

@@ -35,7 +35,7 @@ def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
 def _novelty(config: ComparisonConfig, run: Path, split: str) -> pd.DataFrame:
     """Percentile and distance by structure in the pretrained encoder's features, the same for all methods."""
     dataset = read(run)
-    rows = dataset.predicted(split, config.recipe.n_train, config.prediction.n_val)
+    rows = dataset.predicted(config, split)
     found, ids = features(run, config.recipe).numpy(), dataset.frame.structure_id
     numbers = dataset.frame.atomic_numbers.tolist()
     index = fit_novelty(found[rows.train], [numbers[i] for i in rows.train], ids.iloc[rows.train].tolist())

@@ -101,7 +101,7 @@ def _summary(
 
 def _split(config: ComparisonConfig, dataset: Dataset, name: str) -> dict[str, Any]:
     described = config.splits[name]
-    rows = dataset.predicted(name, config.recipe.n_train, config.prediction.n_val)
+    rows = dataset.predicted(config, name)
     column = f"group:{described.group}"
     shared = None
     if column in dataset.frame:

@@ -23,7 +23,7 @@ def predict(config: ComparisonConfig, run: Path, name: str) -> None:
         TableError: If ``run`` holds no dataset.
     """
     wanted, dataset, layout = prediction(config, name), read(run), Layout(run)
-    rows = dataset.predicted(wanted.split, config.recipe.n_train, config.prediction.n_val)
+    rows = dataset.predicted(config, wanted.split)
     recipe = member(config, wanted.members[0]).recipe if wanted.members else config.recipe
     method = method_of(wanted.method)
     draws = method.draws(wanted, config.prediction)

@@ -244,8 +244,10 @@ def test_too_few_training_structures_are_told_before_anything_is_trained(
     tiny_config: ComparisonConfig, tmp_path: Path
 ) -> None:
     config = replace(tiny_config, recipe=replace(tiny_config.recipe, n_train=99))
-    with pytest.raises(TableError, match=r"table\.parquet: .*99"):
-        stages.prepare(config, tmp_path)
+    more = replace(tiny_config, recipe=replace(tiny_config.recipe, n_train=None))
+    for each in (config, replace(more, ablations={"more": Ablation(n_train=99)})):
+        with pytest.raises(TableError, match=r"table\.parquet: .*99"):
+            stages.prepare(each, tmp_path)
 
 
 def test_predictions_are_raw_and_calibrated_apart(
