@@ -46,7 +46,7 @@ class Laplace(NetworkMethod):
         import torch
 
         from mofgap.study.methods import passes
-        from mofgap.study.methods.last_layer import fit_laplace, pooled_of
+        from mofgap.study.methods.last_layer import epistemic_std_ev, fit_laplace, pooled_of
 
         store, rows, batch_atoms = task.inputs
         train = pooled_of(model, store, task.rows.train, batch_atoms)
@@ -54,7 +54,7 @@ class Laplace(NetworkMethod):
         fitted = fit_laplace(model, train, gap_ev)
         found = passes.mean(model, *task.inputs, "laplace")
         own, clock = found["laplace", 0], passes.clock()
-        spread = fitted.epistemic_std_ev(pooled_of(model, *task.inputs))
+        spread = epistemic_std_ev(model, fitted, pooled_of(model, *task.inputs))
         own.epistemic_std_ev = spread.detach().cpu().double().numpy()
         own.ms = max(own.ms, 1e3 * clock() / len(rows))
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,34 +16,19 @@ from mofgap.gap.model import GapModel
 N_STEPS = 200
 
 
-@dataclass(frozen=True, eq=False)
-class LastLayerLaplace:
-    """laplace-torch's posterior over the last layer of a trained model's head.
+def fit_laplace(model: GapModel, pooled: Tensor, gap_ev: Tensor) -> Any:
+    """laplace-torch's posterior over the last layer of the head, fitted to the training structures.
 
-    Daxberger et al., Laplace Redux, arXiv 2106.14806.
-
-    Attributes:
-        model: The trained model.
-        posterior: Posterior of the package, over normalised gaps.
-    """
-
-    model: GapModel
-    posterior: Any
-
-    def epistemic_std_ev(self, pooled: Tensor) -> Tensor:
-        """(n, n_features) pooled activations of the head to the posterior's spread of the gap, eV, (n,)."""
-        _, variance = self.posterior(pooled)
-        std: Tensor = variance.flatten().clamp_min(0).sqrt()
-        return self.model.gap_std_ev * std
-
-
-def fit_laplace(model: GapModel, pooled: Tensor, gap_ev: Tensor) -> LastLayerLaplace:
-    """Fit to the training structures; prior precision and noise maximise the marginal likelihood.
+    Daxberger et al., Laplace Redux, arXiv 2106.14806. Prior precision and noise maximise the marginal
+    likelihood.
 
     Args:
         model: Trained; its last layer's first row gives the normalised gap.
         pooled: (n, n_features) pooled activations of the training structures.
         gap_ev: (n,) their labels, eV.
+
+    Returns:
+        Posterior of the package, over normalised gaps.
     """
     from laplace import Laplace
 
@@ -57,7 +41,14 @@ def fit_laplace(model: GapModel, pooled: Tensor, gap_ev: Tensor) -> LastLayerLap
     posterior = Laplace(network, "regression", subset_of_weights="last_layer", hessian_structure="full")
     posterior.fit(DataLoader(TensorDataset(pooled, target), batch_size=1024))
     _maximise_evidence(posterior)
-    return LastLayerLaplace(model, posterior)
+    return posterior
+
+
+def epistemic_std_ev(model: GapModel, posterior: Any, pooled: Tensor) -> Tensor:
+    """(n, n_features) pooled activations of the head to the posterior's spread of the gap, eV, (n,)."""
+    _, variance = posterior(pooled)
+    std: Tensor = variance.flatten().clamp_min(0).sqrt()
+    return model.gap_std_ev * std
 
 
 def _maximise_evidence(posterior: Any) -> None:
