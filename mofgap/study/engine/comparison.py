@@ -18,7 +18,7 @@ from mofgap.shipped import COST, DESCRIPTION, ENCODER_WEIGHTS, METRICS, model_fo
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine.config import PRETRAINED, RunConfig
 from mofgap.study.engine.pretraining import pretrain_stage
-from mofgap.study.engine.stage import Stage, Work
+from mofgap.study.engine.stage import Stage
 from mofgap.study.layout import COSTS, GRAPHS, PREDICTIONS, RECORD, SIZE, TABLE
 from mofgap.study.members import (
     dataset_settings,
@@ -136,7 +136,7 @@ def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
     if config.report:
         yield Stage(
             rule="report",
-            work=_work(report),
+            work=_of_comparison(report),
             settings={
                 "level_of_theory": wanted.data.level_of_theory,
                 "citation": wanted.data.citation,
@@ -148,12 +148,12 @@ def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
         )
 
 
-def _work(function: Callable[..., None], *item: str) -> Work:
-    """The work of a stage that knows the comparison alone."""
-    return partial(_of_comparison, function, item)
+def _of_comparison(function: Callable[..., Any], *item: str) -> Callable[[RunConfig, Path], Any]:
+    """A function of the comparison, the run folder and an item as one of the configuration of the run."""
+    return partial(_called, function, item)
 
 
-def _of_comparison(function: Callable[..., Any], item: tuple[str, ...], config: RunConfig, run: Path) -> Any:
+def _called(function: Callable[..., Any], item: tuple[str, ...], config: RunConfig, run: Path) -> Any:
     return function(config.comparison_in(run), run, *item)
 
 
@@ -161,7 +161,7 @@ def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     files = (wanted.data.table, wanted.data.cifs)
     return Stage(
         rule="prepare",
-        work=_work(prepare),
+        work=_of_comparison(prepare),
         settings=dataset_settings(wanted) | {"neighbour_correction": wanted.prediction.neighbour_correction},
         modules=("mofgap.study.dataset", "mofgap.study.methods.encoder"),
         writes=tuple(f"dataset/{name}" for name in (TABLE, GRAPHS, RECORD)),
@@ -181,7 +181,7 @@ def _encoder_files(config: RunConfig, wanted: ComparisonConfig) -> tuple[str, ..
 def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="encode",
-        work=_work(encode),
+        work=_of_comparison(encode),
         settings={"first_blocks": first_blocks(wanted), "batch_atoms": wanted.prediction.batch_atoms},
         modules=("mofgap.study.methods.encoder",),
         writes=("encoder/*",),
@@ -196,7 +196,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="train",
         item=each.name,
-        work=_work(train, each.name),
+        work=_of_comparison(train, each.name),
         settings=about
         | training_settings(each)
         | to_dict(wanted.compute)
@@ -206,13 +206,13 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
         costs=(f"members/{each.name}/{COST}",),
         after=("encode",),
         reads=("encoder/encoder.*",),
-        content=partial(_of_comparison, digest_of_trained, (each.name,)),
+        content=_of_comparison(digest_of_trained, each.name),
         describes={
             "n_val_calibration": wanted.prediction.n_val,
             "level_of_theory": wanted.data.level_of_theory,
             "citation": wanted.data.citation,
         },
-        describe=_work(describe, each.name),
+        describe=_of_comparison(describe, each.name),
         device=wanted.compute.device,
     )
 
@@ -228,7 +228,7 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="predict",
         item=one.name,
-        work=_work(predict, one.name),
+        work=_of_comparison(predict, one.name),
         settings=settings,
         modules=("mofgap.study.methods.prediction", type(method).__module__),
         writes=(f"predictions/{one.name}.parquet",),
@@ -240,7 +240,7 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
         ),
         reads=("members/**/*.safetensors", "predictions/**/*.parquet"),
         files=(str(published),) if published else (),
-        content=partial(_of_comparison, digest_of_predicted, (one.split,)),
+        content=_of_comparison(digest_of_predicted, one.split),
     )
 
 
@@ -249,7 +249,7 @@ def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="calibrate",
         item=split,
-        work=_work(calibrate, split),
+        work=_of_comparison(calibrate, split),
         settings={
             "predictions": predicted,
             "n_train": wanted.recipe.n_train,
@@ -260,7 +260,7 @@ def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
         writes=(f"calibrated/{split}.parquet",),
         after=("encode", *(f"predict/{name}" for name in predicted)),
         reads=("encoder/features-*", "predictions/**/*.parquet"),
-        content=partial(_of_comparison, digest_of_predicted, (split,)),
+        content=_of_comparison(digest_of_predicted, split),
     )
 
 
@@ -268,7 +268,7 @@ def _compare(wanted: ComparisonConfig) -> Stage:
     predicted = [one.name for split in wanted.splits for one in tabled(wanted, split)]
     return Stage(
         rule="compare",
-        work=_work(compare),
+        work=_of_comparison(compare),
         settings={
             "judgement": to_dict(wanted.judgement),
             "splits": to_dict(wanted)["splits"],
