@@ -123,9 +123,7 @@ class Pool:
 
 
 def _context(stages: Iterable[Stage]) -> BaseContext:
-    """How processes start: forked from a server, or as a new Python where forking is not possible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+    """How processes start: forked from a server that has imported what the stages import."""
     context = multiprocessing.get_context("forkserver")
     modules = dict.fromkeys(module for stage in stages for module in stage.modules)
     context.set_forkserver_preload(["mofgap.__main__", "pyarrow.dataset", "numba", *modules])
