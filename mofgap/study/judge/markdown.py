@@ -132,15 +132,15 @@ def _cell(m: Summary | None, column: str) -> str:
     if m is None or m["mean"].get(column) is None:
         return ""
     error = m["standard_error"].get(column)
-    return _number(m["mean"][column]) + (f" ± {_number(error, 1)}" if error else "")
+    return _number(m["mean"][column]) + (f" ± {_number(error, is_error=True)}" if error else "")
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def _number(value: float | None, *, is_error: bool = False) -> str:
     if value is None:
         return ""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.{digits + 1}g}" if digits == 1 else f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}"
+    return f"{value:.2g}" if is_error else f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}"
 
 
 def _interval(found: Summary) -> str:
