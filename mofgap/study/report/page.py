@@ -196,12 +196,12 @@ def _number(value: float, name: str) -> str:
 def _elements(compared: Compared) -> list[dict[str, str]]:
     """The results of a split without an element: whether the spread is larger for unfamiliar structures."""
     rows = []
-    for row in compared.best[compared.best.split.isin(compared.element_splits)].to_dict("records"):
+    for _, row in compared.best[compared.best.split.isin(compared.element_splits)].iterrows():
         about = compared.summary["splits"][row["split"]]
         if pd.isna(row.get("mean.auroc_novelty")):
             continue
         names = ("auroc_novelty", "auroc_std", "mae_ev", "mae_left_out_ev")
-        cells = {name: _cell(pd.Series(row), name, None)["value"] for name in names}
+        cells = {name: _cell(row, name, None)["value"] for name in names}
         method = _method_words(row["method"], [row["n_samples"]])
         rows.append(
             {"split": f"without {about['element']}", "n": f"{about['n_left_out']:,}", "method": method}
