@@ -236,11 +236,13 @@ class RunConfig:
                     except ConfigurationError as error:
                         raise ConfigurationError(error.problems[0].words, key=key) from error
         if self.pretraining is not None:
-            made_of = encoder_config(self.pretraining.architecture, self.pretraining.encoder_settings)
-            n_blocks = made_of.n_blocks
-            if wrong := [block for block in wanted.recipe.blocks if block >= n_blocks]:
-                words = f"the encoder of pretraining has blocks 0 to {n_blocks - 1}, not {wrong[0]}"
-                raise ConfigurationError(words, key="comparison.recipe.blocks")
+            new = self.pretraining
+            n_blocks = encoder_config(new.architecture, new.encoder_settings).n_blocks
+            ablations = {f"ablations.{m.variant}": m.recipe for m in members(wanted) if m.variant}
+            for place, recipe in {"recipe": wanted.recipe, **ablations}.items():
+                if wrong := [block for block in recipe.blocks if block >= n_blocks]:
+                    words = f"the encoder of pretraining has blocks 0 to {n_blocks - 1}, not {wrong[0]}"
+                    raise ConfigurationError(words, key=f"comparison.{place}.blocks")
             return
         if (folder := model_folder(wanted.encoder, DESCRIPTION)) is None:
             raise ConfigurationError(not_found(wanted.encoder, DESCRIPTION), key="comparison.encoder")

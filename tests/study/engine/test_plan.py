@@ -110,6 +110,10 @@ def test_what_the_page_says_is_written_anew(comparison: RunConfig, setting: str)
             "comparison.recipe.blocks: the encoder of pretraining has blocks 0 to 1, not 2",
         ),
         (
+            ["pretraining.table=t.parquet", "pretraining.blocks=2", "comparison.ablations.high.blocks=[7]"],
+            "comparison.ablations.high.blocks: the encoder of pretraining has blocks 0 to 1, not 7",
+        ),
+        (
             ["comparison.recipe.blocks=[1, 2]"],
             "comparison.recipe.blocks: the encoder has blocks 0 to 1, not 2",
         ),
