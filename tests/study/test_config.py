@@ -8,7 +8,7 @@ import pytest
 from mofgap.configuration import ConfigurationError, dump, from_dict, load
 from mofgap.study.config import Ablation, ComparisonConfig, JudgementConfig, Recipe, SplitConfig
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.methods.method import method_of, plain
+from mofgap.study.methods.method import method_of, uncorrected
 from mofgap.study.methods.registry import METHODS
 
 TABLE = {"data": {"table": "t.parquet"}}
@@ -76,7 +76,7 @@ def test_an_unknown_method_is_told_the_nearest() -> None:
 
 def test_the_estimators_that_can_be_judged_are_those_of_balora() -> None:
     judged = get_args(get_type_hints(JudgementConfig)["estimator"])
-    assert {plain(name) for name in judged} == {each.name for each in method_of("balora").estimators}
+    assert {uncorrected(name) for name in judged} == {each.name for each in method_of("balora").estimators}
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "..", "", "a b", "-a"])

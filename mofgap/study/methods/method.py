@@ -197,7 +197,7 @@ def _loaded(name: str, path: str) -> Method:
     return found
 
 
-def plain(estimator: str) -> str:
+def uncorrected(estimator: str) -> str:
     """The name of an estimator without its neighbour correction."""
     return estimator.removesuffix(NEIGHBOURS)
 
@@ -217,6 +217,6 @@ def method_with(estimator: str) -> Method:
 
     Whatever is the estimator of none was published by others.
     """
-    name = plain(estimator)
+    name = uncorrected(estimator)
     found = (method for method in methods() if any(each.name == name for each in method.estimators))
     return next(found, method_of("published"))

@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from mofgap.shipped import CARD, model_folder
 from mofgap.study.layout import MANIFEST, PREDICTIONS, RUN_CONFIG, SUMMARY, SUMMARY_VERSION
-from mofgap.study.methods.method import estimators, plain
+from mofgap.study.methods.method import estimators, uncorrected
 
 
 class ComparisonError(ValueError):
@@ -148,13 +148,13 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def label(method: str) -> str:
     """The label of a method."""
-    name = plain(method)
+    name = uncorrected(method)
     known = estimators().get(name)
     return (known.label if known else name) + (" + neighbours" if name != method else "")
 
 
 def place(method: str) -> int:
     """The position of a method in tables and figures; unknown ones come last."""
-    name = plain(method)
+    name = uncorrected(method)
     known = [*estimators()]
     return known.index(name) if name in known else len(known)

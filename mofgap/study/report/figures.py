@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from mofgap.report import plots
 from mofgap.report.figure import caption_of, set_caption
 from mofgap.report.page import Figure, drawn
-from mofgap.study.methods.method import estimators, plain
+from mofgap.study.methods.method import estimators, uncorrected
 from mofgap.study.report.compared import Compared, label, place
 
 N_TOGETHER = 3
@@ -136,7 +136,7 @@ def _against(
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
     spread = [name for name, each in estimators().items() if each.has_spread]
-    rows = rows[rows.method.map(plain).isin(spread)].sort_values(
+    rows = rows[rows.method.map(uncorrected).isin(spread)].sort_values(
         "calibration", kind="stable", ascending=False
     )
     rows = rows.drop_duplicates(["method", "n_samples"])

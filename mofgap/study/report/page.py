@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mofgap.report.page import render
-from mofgap.study.methods.method import plain
+from mofgap.study.methods.method import uncorrected
 from mofgap.study.report.compared import Compared, label
 from mofgap.study.report.figures import figures_of
 from mofgap.uncertainty import metrics
@@ -169,7 +169,7 @@ def _table(
 def _method_words(method: str, n_samples: Sequence[int]) -> str:
     """A method with its number of members or draws: one number, or one for each split where they differ."""
     numbers = ", ".join(map(str, n_samples if len(set(n_samples)) > 1 else n_samples[:1]))
-    if plain(method) == "lora-ensemble":
+    if uncorrected(method) == "lora-ensemble":
         return label(method).replace("ensemble", f"ensemble of {numbers}")
     return label(method) + (f", S\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{numbers}" if any(n_samples) else "")
 
