@@ -30,4 +30,4 @@ class Dropout(TrainedMethod):
         from mofgap.study.methods import passes
 
         rate, seed = task.recipe.dropout, task.config.prediction.seed
-        return passes.dropping(model, *task.inputs, rate=rate, counts=task.draws, seed=seed)
+        return passes.mc_dropout(model, *task.inputs, rate=rate, counts=task.draws, seed=seed)

@@ -97,7 +97,7 @@ def bayesian(
     return found.estimates()
 
 
-def dropping(
+def mc_dropout(
     model: GapModel,
     store: GraphStore,
     rows: Sequence[int],

@@ -87,7 +87,7 @@ def test_corrected_dropout_has_the_gap_of_the_neighbours_and_the_spread_of_its_m
     plain, model = model_of("lora"), corrected(model_of, "lora", store)
     mean = [passes.mean(each, store, rows, 30, "lora")["lora", 0] for each in (plain, model)]
     without, found = (
-        passes.dropping(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
+        passes.mc_dropout(each, store, rows, 30, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
         for each in (plain, model)
     )
     np.testing.assert_allclose(found.epistemic_std_ev, without.epistemic_std_ev, rtol=1e-3)
@@ -116,7 +116,7 @@ def test_corrected_passes_are_those_of_the_predictor(
 
 def test_dropout_spreads_predictions_around_the_mean(model_of: ModelOf, store: GraphStore) -> None:
     model, rows = model_of("lora"), range(len(store))
-    found = passes.dropping(model, store, rows, 30, rate=0.2, counts=(2, 64), seed=0)
+    found = passes.mc_dropout(model, store, rows, 30, rate=0.2, counts=(2, 64), seed=0)
     many, alone = found["mc-dropout", 64], found["mc-dropout", 0]
     assert (many.epistemic_std_ev > 0).all()
     assert (np.abs(many.gap_ev - alone.gap_ev) < 6 * many.epistemic_std_ev).all()
@@ -128,7 +128,7 @@ def test_what_dropout_says_of_a_structure_does_not_depend_on_its_batch(
 ) -> None:
     model, last = model_of("lora"), len(store) - 1
     many, alone = (
-        passes.dropping(model, store, rows, batch_atoms, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
+        passes.mc_dropout(model, store, rows, batch_atoms, rate=0.2, counts=(2, 8), seed=0)["mc-dropout", 8]
         for rows, batch_atoms in ((range(len(store)), 1000), ([last], 1))
     )
     assert alone.gap_ev[0] == pytest.approx(many.gap_ev[last], rel=1e-4)
