@@ -103,7 +103,7 @@ class Guard:
             except (HTTPException, MultiPartException, KeyError):
                 return _error(400, "the form cannot be read")
         elif request.url.path != "/" or given is None:
-            if self._knows(request):
+            if self._has_token(request):
                 return None
             if request.url.path in ("/", "/docs"):
                 return Response(token_page(wrong=False), 401, media_type="text/html")
@@ -113,20 +113,22 @@ class Guard:
         if not _same(given, self.token):
             return Response(token_page(wrong=True), 401, media_type="text/html")
         redirect = RedirectResponse("/", 303)
-        redirect.set_cookie(self._cookie(request), self._pass(), httponly=True, samesite="lax", path="/")
+        redirect.set_cookie(
+            self._cookie_name(request), self._cookie_value(), httponly=True, samesite="lax", path="/"
+        )
         return redirect
 
-    def _knows(self, request: Request) -> bool:
+    def _has_token(self, request: Request) -> bool:
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(token.strip(), self.token or ""):
             return True
-        return _same(request.cookies.get(self._cookie(request), ""), self._pass())
+        return _same(request.cookies.get(self._cookie_name(request), ""), self._cookie_value())
 
-    def _cookie(self, request: Request) -> str:
+    def _cookie_name(self, request: Request) -> str:
         """The name of the cookie, with the port, since browsers share cookies between ports."""
         return f"{COOKIE}-{request.url.port or 80}"
 
-    def _pass(self) -> str:
+    def _cookie_value(self) -> str:
         """The value of the cookie. The token cannot be computed from it."""
         return hmac.new((self.token or "").encode(), b"mofgap page", hashlib.sha256).hexdigest()
 
