@@ -116,8 +116,9 @@ class JsonStream:
                     raise JsonError(f"no JSON: {error}") from error
             else:
                 n_read = end - self._at
-                # A number goes on until something else follows.
-                if self._text[end : end + 1] in _AFTER or not self._more(piece):
+                # Only a number may go on.
+                is_whole = not isinstance(value, int | float) or self._text[end : end + 1] in _AFTER
+                if is_whole or not self._more(piece):
                     self._at += n_read
                     return value
             piece *= 2

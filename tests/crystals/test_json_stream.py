@@ -48,6 +48,11 @@ class TestItems:
         found = stream(" " + "".join(map(json.dumps, rows)))
         assert [found.value() for _ in rows] == rows
 
+    def test_that_follow_each_other_without_a_space_are_read_one_at_a_time(self) -> None:
+        found = stream('{"a": 1}' * 300_000)
+        found.value()
+        assert found.n_bytes <= 1 << 20
+
     def test_may_be_no_number(self) -> None:
         (row,) = stream('[{"gap": NaN}]').items()
         assert math.isnan(row["gap"])
