@@ -30,7 +30,6 @@ from mofgap.cli.progress import tracked
 from mofgap.cli.tables import command_line, print_json, print_lines
 from mofgap.counts import counted
 from mofgap.crystals.reasons import NOWHERE
-from mofgap.gap.novelty_warnings import NOT_CALIBRATED
 from mofgap.screening.journal import JournalError, journal_path
 from mofgap.screening.levels import is_pbe, ranking_words
 from mofgap.screening.origin import ATTRIBUTE, record
@@ -237,6 +236,7 @@ def write_output(
 
 def _check_model(run: ScreeningRun) -> None:
     """Load the model, and warn if it is changed or not calibrated."""
+    from mofgap.gap.novelty_warnings import NOT_CALIBRATED
     from mofgap.screening.run import ScreeningError
 
     try:

@@ -53,6 +53,10 @@ def test_what_cannot_work_is_refused_before_torch_is_loaded(code: int, arguments
     assert loaded(("torch", "pandas"), arguments, code) == ([], "")
 
 
+def test_gathering_loads_nothing_heavy() -> None:
+    assert loaded(("torch", *HEAVY, *SLOW), ["gather", "gone.jsonl", "-o", "x.csv"], 1) == ([], "")
+
+
 def test_a_missing_window_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
     table = tmp_path / "s.csv"
     names = "file,structure_id,status,formula,n_atoms,gap_ev,gap_std_ev,novelty,model,level_of_theory"
