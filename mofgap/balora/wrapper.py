@@ -23,6 +23,7 @@ from mofgap.balora.adapter_files import (
 from mofgap.balora.arguments import call_of, logits_of, n_inputs_of, refuse_cache
 from mofgap.balora.config import BaLoRAConfig
 from mofgap.balora.features import Callback, FrozenFeatures, checked_width
+from mofgap.balora.lock import locked
 from mofgap.balora.model import BaLoRA, evaluation_mode
 from mofgap.balora.noise import N_FIXED
 from mofgap.balora.objective import analytic_alpha, diagonal_kl
@@ -35,7 +36,6 @@ from mofgap.balora.several_outputs import (
     joint_sensitivity,
     probabilities_of,
 )
-from mofgap.balora.threads import one_thread
 
 
 class BaLoRAModel(BaLoRA):
@@ -90,7 +90,7 @@ class BaLoRAModel(BaLoRA):
             for layer in self.layers.values():
                 layer.learn_spread(config.init_scale * (start / layer.lora_A.shape[1]) ** 0.5)
 
-    @one_thread
+    @locked
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward: a sample in training mode, the mean in evaluation mode."""
         if not self.training:
@@ -174,7 +174,7 @@ class BaLoRAModel(BaLoRA):
                 raise AttributeError("push_to_hub: call save_pretrained, then upload its folder") from None
             return getattr(self.model, name)
 
-    @one_thread
+    @locked
     def predict(self, x: Any = None, *, samples: int = 0, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and epistemic standard deviation of each output, detached.
 
@@ -205,7 +205,7 @@ class BaLoRAModel(BaLoRA):
         std = covariance.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
         return mean.view(shape), std.view(shape)
 
-    @one_thread
+    @locked
     def predict_proba(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Class probabilities and their standard deviations, in closed form, detached.
 
@@ -225,7 +225,7 @@ class BaLoRAModel(BaLoRA):
         """
         return probabilities_of(*self._closed_form(x, kwargs))
 
-    @one_thread
+    @locked
     def covariance(self, x: Any = None, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Mean and covariance of an input's outputs in closed form, detached: (n, k) and (n, k, k).
 
@@ -239,7 +239,7 @@ class BaLoRAModel(BaLoRA):
         mean, covariance, _ = self._closed_form(x, kwargs)
         return mean, covariance
 
-    @one_thread
+    @locked
     @torch.no_grad()
     def sample(self, x: Any = None, n: int = 32, *, seed: int | None = None, **kwargs: Any) -> Tensor:
         """Outputs of n samples of the posterior, detached: (n, ...) and then the output's shape.

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from mofgap.balora.threads import ONE_THREAD
+from mofgap.balora.lock import NETWORK_LOCK
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import crystal_graph
 from mofgap.gap.head import GapHead
@@ -80,10 +80,10 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     """
     graph = crystal_graph(crystal, model.graph_config).to(device)
     bayesian = model.noise_network is not None
-    with ONE_THREAD:
+    with NETWORK_LOCK:
         found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
     variance, variance_share = _variance(found, crystal.n_atoms)
-    with ONE_THREAD, torch.no_grad():
+    with NETWORK_LOCK, torch.no_grad():
         corrected_ev = float(found.corrected(found.gap_ev, found.aleatoric_std_ev)[0])
         activations = model.head.activations(model.backbone(graph))
         parts = pooled_parts(activations)

@@ -15,7 +15,7 @@ import torch
 from numpy import typing as npt
 from numpy.typing import NDArray
 
-from mofgap.balora.threads import ONE_THREAD
+from mofgap.balora.lock import NETWORK_LOCK
 from mofgap.choices import BATCH_ATOMS, DRAWN, MAX_ATOMS, N_SAMPLES, Disorder, Uncertainty, check_draws
 from mofgap.crystals.checks import check_crystal, is_unbalanced
 from mofgap.crystals.convert import is_one
@@ -145,7 +145,7 @@ class GapPredictor:
                 graphs = [without_repeats(graph) for graph in graphs]
             batch = (graphs[0] if len(graphs) == 1 else collate(graphs)).to(self.device)
             elements = set(batch.atomic_number.tolist())
-            with ONE_THREAD:
+            with NETWORK_LOCK:
                 frozen, *of_members = (
                     None if common is None else common.run_frozen(batch, elements) for common in self._shared
                 )

@@ -9,20 +9,20 @@ from typing import Any, TypeVar
 
 import torch
 
-ONE_THREAD = RLock()
+NETWORK_LOCK = RLock()
 """Held while adapted networks compute."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def one_thread(method: Method) -> Method:
+def locked(method: Method) -> Method:
     """A method that one thread at a time runs, except in a compiled graph, where no thread can wait."""
 
     @wraps(method)
     def alone(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return method(*args, **kwargs)
-        with ONE_THREAD:
+        with NETWORK_LOCK:
             return method(*args, **kwargs)
 
     return alone  # type: ignore[return-value]
