@@ -222,9 +222,7 @@ def gap_of(value: Any) -> tuple[float | None, str]:
         is_number = not isinstance(value, bool) and "_" not in str(value)  # Python reads 1_0 as 10
         gap = float(value) if is_number else math.nan
     except (OverflowError, TypeError, ValueError):
-        return None, f"{value!r} is no number"
-    if not isinstance(value, str) and math.isnan(gap) and not isinstance(value, bool):
-        return None, ""
+        gap = math.nan
     if not math.isfinite(gap):
         return None, f"{value!r} is no number"
     if gap > MAX_GAP_EV:

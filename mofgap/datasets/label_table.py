@@ -193,8 +193,8 @@ def labels_of_rows(
         what = f"{predicted[0]} holds gaps predicted by {by}, as in a table of mofgap screen"
         cure = "name the column of your computed gaps with --target, or write them to a table of their own"
         raise DatasetError(f"{source}: {what}; {cure}")
-    for short, names in _alike(table, cifs).items():
-        if any(not _same_values(table[names[0]], table[name]) for name in names):
+    for short, (first, *others) in _alike(table, cifs).items():
+        if not all(_same_values(table[first], table[other]) for other in others):
             conflicting.add(short)
     repeated -= conflicting
     return LabelTable(
@@ -247,8 +247,10 @@ def other_unit(values: Sequence[float]) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value is missing."""
-    return value is None or (isinstance(value, str) and value.strip().lower() in _MISSING_TEXTS)
+    """Whether a value is missing: None, NaN, or a word for it."""
+    if isinstance(value, str):
+        return value.strip().lower() in _MISSING_TEXTS
+    return value is None or bool(value != value)
 
 
 def normalised(value: Any) -> str | None:

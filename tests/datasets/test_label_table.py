@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from mofgap.datasets.label_table import labels_of_csv, read_label_table
+from mofgap.datasets.label_table import labels_of_csv, labels_of_rows, read_label_table
 from mofgap.datasets.record import DatasetError
 
 GAPS = {"gap_ev": "gap_ev"}
@@ -55,6 +55,13 @@ def test_a_name_that_several_files_give_is_conflicting() -> None:
     table = labels_of_csv(BytesIO(text.encode()), "labels.csv", None, GAPS)
     assert table.conflicting == {"a", "b"}
     assert found(text, "a", "a.vasp", "b.vasp", "c") == [None, "1", "2", "3"]
+
+
+@pytest.mark.parametrize("missing", [None, "", "NaN", float("nan")])
+def test_labels_that_are_missing_twice_do_not_differ(missing: object) -> None:
+    rows = [{"name": "a", "gap_ev": missing}] * 2
+    table = labels_of_rows(rows, "labels.json", "name", GAPS)
+    assert table.repeated == {"a"} and not table.conflicting
 
 
 def test_paths_are_whole_identifiers_first() -> None:
