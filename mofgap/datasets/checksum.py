@@ -106,9 +106,9 @@ def _described(folder: Path) -> tuple[Check, dict[str, str]]:
     try:
         content, own, found = read_checked(path)
         sums = content["sha256"]
-    except (ValueError, KeyError) as error:
+        sums = {ENCODER_WEIGHTS: sums} if isinstance(sums, str) else dict(sums)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no sha256; get the folder again") from error
     is_shipped = folder.resolve().parent == shipped_folder("models").resolve()
     expected = shipped_digests().get(folder.resolve().name) if is_shipped else own
-    sums = {ENCODER_WEIGHTS: sums} if isinstance(sums, str) else dict(sums)
     return Check(path, expected, found), sums

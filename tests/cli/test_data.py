@@ -291,6 +291,13 @@ class TestVerify:
         with pytest.raises(ValueError, match=str(tmp_path)):
             list(check_folder(tmp_path))
 
+    @pytest.mark.parametrize("content", ["{}", '{"sha256": 5}', '{"sha256": null}', '{"sha256": [1]}'])
+    def test_names_a_description_without_sums(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "config.json").write_text(content)
+        done = data("verify", tmp_path)
+        assert done.exit_code == 1
+        assert "config.json holds no sha256" in done.stderr
+
     def test_names_a_file_without_a_sum(self, tmp_path: Path) -> None:
         (tmp_path / "a.zip").write_bytes(b"")
         done = data("verify", tmp_path / "a.zip")
