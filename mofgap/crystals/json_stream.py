@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from mofgap.crystals.formats import kind_of
 from mofgap.crystals.zip_archive import open_zip
 
 _AFTER = frozenset(" \t\r\n,]}:")
@@ -35,13 +36,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The bytes of a JSON file, unpacked from gz, bz2, xz, or a zip that holds one JSON file.
 
     Raises:
-        JsonError: If the zip archive ``path`` does not hold exactly one JSON file, or the compressed data is
-            damaged. Damaged data raises the error while the bytes are read.
+        JsonError: If the zip archive ``path`` does not hold exactly one JSON file that is not hidden, or the
+            compressed data is damaged. Damaged data raises the error while the bytes are read.
     """
     try:
         if path.suffix.lower() == ".zip":
             with open_zip(path) as archive:
-                names = [name for name in archive.namelist() if name.lower().endswith(".json")]
+                names = [n for n in archive.namelist() if n.lower().endswith(".json") and kind_of(n)]
                 if len(names) != 1:
                     raise JsonError(f"the archive holds {len(names)} JSON files, not one")
                 with archive.open(names[0]) as file:

@@ -108,6 +108,14 @@ def test_an_archive_of_two_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_an_archive_that_macos_made_holds_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.json", "[1]")
+        archive.writestr("__MACOSX/._a.json", b"\0\5\x16\7")
+    with opened(tmp_path / "a.zip") as file:
+        assert list(JsonStream(file).items()) == [1]
+
+
 @pytest.mark.parametrize("ending", [".JSON.GZ", ".Json.Zip"])
 def test_endings_in_capitals_say_the_same(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"x{ending}"
