@@ -9,6 +9,7 @@ from typing import Any
 
 from mofgap.crystals.ase_files import crystal_of_atoms
 from mofgap.crystals.entry import ReadFailure
+from mofgap.crystals.formats import stem_of
 from mofgap.crystals.reasons import StructureError
 from mofgap.datasets.label_table import no_column
 from mofgap.datasets.record import DatasetError, Record, Records, flattened, identifier
@@ -58,7 +59,7 @@ def _record(
     id_name: str | None,
 ) -> Record | ReadFailure:
     source, given = f"{path}:{place}", identifier(values, id_name, unique_id)
-    name = f"{path.stem}-{place}" if given is None else str(given)
+    name = f"{stem_of(path.name)}-{place}" if given is None else str(given)
     try:
         crystal = crystal_of_atoms(atoms, name, source, max_atoms)
     except StructureError as error:

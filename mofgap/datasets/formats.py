@@ -8,7 +8,7 @@ from typing import Literal
 
 from mofgap.choices import Disorder
 from mofgap.crystals.archives import TARS
-from mofgap.crystals.formats import PACKED
+from mofgap.crystals.formats import kind_of
 from mofgap.crystals.json_stream import JsonError, JsonStream, opened
 from mofgap.datasets import qmof
 from mofgap.datasets.ase_records import read_ase
@@ -19,10 +19,6 @@ from mofgap.datasets.record import DatasetError, Records
 Format = Literal["cifs", "qmof", "json", "ase"]
 """A format that `read_structures` reads."""
 
-_CIF_ENDINGS = (".cif", *(f".cif{each}" for each in PACKED), *TARS)
-_JSON_ENDINGS = (".json", ".jsonl", ".ndjson", ".json.gz", ".json.bz2", ".json.xz", ".json.zip")
-_ASE_ENDINGS = (".db", ".xyz", ".extxyz", ".traj")
-
 
 def format_of(path: Path) -> Format:
     """The format of a file or folder, from its name and a look inside.
@@ -31,18 +27,18 @@ def format_of(path: Path) -> Format:
         DatasetError: If the name of ``path`` has no known ending, or ``path`` is a zip archive that is
             damaged or cannot be unpacked.
     """
-    name = path.name.lower()
+    name, kind = path.name.lower(), kind_of(path.name)
     if path.is_dir() or (name.endswith(".zip") and not name.endswith(".json.zip")):
         if qmof.is_qmof(path):
             return "qmof"
         return "json" if not path.is_dir() and _holds_only_json(path) else "cifs"
-    if name.endswith(_CIF_ENDINGS):
+    if kind == "cif" or name.endswith(TARS):
         return "cifs"
-    if name.endswith(_ASE_ENDINGS):
+    if kind in ("xyz", "db", "traj"):
         return "ase"
-    if name.endswith(_JSON_ENDINGS):
+    if kind == "json" or name.endswith(".json.zip"):
         return "ase" if name.endswith(".json") and _is_ase_database(path) else "json"
-    known = ", ".join(("a folder", ".zip", *_CIF_ENDINGS, *_JSON_ENDINGS, *_ASE_ENDINGS))
+    known = "a folder, .zip, .tar, .cif, .json, .jsonl, .extxyz or .xyz with a cell, .db or .traj of ASE"
     raise DatasetError(f"{path}: unknown kind of file; structures come as {known}")
 
 
@@ -73,10 +69,11 @@ def read_structures(
 def _holds_only_json(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name.lower() for name in archive.namelist()]
+            kinds = {name: kind_of(name) for name in archive.namelist()}
     except (zipfile.BadZipFile, NotImplementedError):  # it is told where the archive is read
         return False
-    return any(n.endswith(".json") for n in names) and not any(n.endswith(_CIF_ENDINGS) for n in names)
+    plain = any(kind == "json" and name.lower().endswith(".json") for name, kind in kinds.items())
+    return plain and "cif" not in kinds.values()
 
 
 def _is_ase_database(path: Path) -> bool:

@@ -221,6 +221,12 @@ class TestJson:
         assert [record.values["optb88vdw_bandgap"] for record in found] == list(GAPS_EV)
         assert found[0].values["hse"] == "na"
 
+    def test_of_packed_lines(self, tmp_path: Path, structure_dicts: list[dict[str, Any]]) -> None:
+        lines = (json.dumps({"id": f"j{i}", "structure": s}) for i, s in enumerate(structure_dicts))
+        (tmp_path / "m.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+        found = records(tmp_path / "m.jsonl.gz")
+        assert [record.crystal.structure_id for record in found] == ["j0", "j1", "j2", "j3"]
+
     def test_of_matminer(self, tmp_path: Path, crystals: list[Crystal]) -> None:
         frame = pd.DataFrame(
             {
@@ -339,6 +345,12 @@ class TestAse:
         found = records(tmp_path / "a.xyz")
         assert_same(found, crystals, tolerance=1e-4)
         assert [record.values["gap"] for record in found] == pytest.approx(list(GAPS_EV))
+
+    def test_packed_frames_of_xyz(self, tmp_path: Path, crystals: list[Crystal]) -> None:
+        write_ase(tmp_path / "a.xyz.gz", list(map(to_ase, crystals)), format="extxyz")
+        assert [record.crystal.structure_id for record in records(tmp_path / "a.xyz.gz")] == [
+            *("a-1", "a-2", "a-3", "a-4")
+        ]
 
     def test_frames_without_identifier_are_numbered_and_molecules_listed(
         self, tmp_path: Path, crystals: list[Crystal]
