@@ -10,7 +10,7 @@ from typing import Any
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import HYDROGEN
@@ -182,10 +182,10 @@ class BondGraph:
         """The formula of a part."""
         return formula_sum(self.numbers[self.parts[0] == i]).replace(" ", "")
 
-    @property
-    def _links(self) -> coo_array:
+    @cached_property
+    def _links(self) -> csr_array:
         n, first, second = self.crystal.n_atoms, self.bonds.first, self.bonds.second
-        return coo_array((np.ones(len(first)), (first, second)), (n, n))
+        return csr_array((np.ones(len(first)), (first, second)), (n, n))
 
 
 def bond_graph(crystal: Crystal) -> BondGraph:
