@@ -6,12 +6,10 @@ the tables of contents of archives.
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -21,6 +19,7 @@ from mofgap.crystals.inputs import Inputs
 from mofgap.crystals.item import InputItem
 from mofgap.crystals.zip_member import packed
 from mofgap.screening.checked_line import line_of
+from mofgap.screening.differences import NAMES
 from mofgap.screening.shard import Shard, ShardError, ShardFile
 from mofgap.whole_file import whole_folder
 
@@ -56,18 +55,17 @@ def write_listing(folder: Path, sources: Inputs, n_shards: int) -> int:
     Raises:
         OSError: If the folder cannot be written.
     """
-    names, n_inputs = hashlib.sha256(), 0
+    everything = Shard(1, 1)
     with whole_folder(folder) as partial:
         files = [_Buffered(listed_in(partial, Shard(i, n_shards))) for i in range(1, n_shards + 1)]
         for index, file in enumerate(files, start=1):
             file.add(line_of({"version": _VERSION, "shard": [index, n_shards]}))
-        for n_inputs, source in zip(count(1), sources, strict=False):
-            names.update(f"{source.source}\n".encode(errors="surrogateescape"))
-            files[(n_inputs - 1) % n_shards].add(line_of(_plain(source)))
+        for position, source in enumerate(everything.take(sources)):
+            files[position % n_shards].add(line_of(_plain(source)))
         for file in files:
-            file.add(line_of({"n_inputs": n_inputs, "names_sha256": names.hexdigest()}))
+            file.add(line_of(everything.whole))
             file.flush()
-    return n_inputs
+    return everything.n_inputs
 
 
 def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure]:
@@ -82,7 +80,7 @@ def read_listing(folder: Path, shard: Shard) -> Iterator[InputItem | ReadFailure
     if not path.exists():
         raise ShardError(f"{folder} was not made for {shard.count} shards: list the inputs again")
     file = ShardFile.open(path, _VERSION)
-    shard.n_inputs, shard.names_sha256 = file.whole["n_inputs"], file.whole["names_sha256"]
+    shard.n_inputs, shard.names_sha256 = file.whole["n_inputs"], file.whole[NAMES]
     return (_source(content) for _, content in file.contents())
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mofgap.screening.checked_line import content_of, line_of
-from mofgap.screening.differences import differences
+from mofgap.screening.differences import NAMES, differences
 from mofgap.screening.row import Row, plain_values
 from mofgap.whole_file import whole_file
 
@@ -30,6 +30,8 @@ SECOND_LEVEL_MODEL = "second_level_sha256"
 """Key of a header that has the sha256 of the model of a second level of theory."""
 DEVICE = "device"
 """Key of a header that has the device; another one may change the last digits."""
+
+T = TypeVar("T", bound="Source")
 
 _LAST_LINE_BYTES = 1024
 _SHARD = re.compile(r"([1-9][0-9]*)/([1-9][0-9]*)").fullmatch
@@ -80,18 +82,18 @@ class Shard:
         width = len(str(self.count))
         return output.with_name(f"{output.name}.shard-{self.index:0{width}}-of-{self.count}.jsonl")
 
-    def take(self, sources: Iterable[Source]) -> Iterator[Source]:
+    def take(self, sources: Iterable[T]) -> Iterator[T]:
         """Every n-th input. Neighbours are often of similar size and then go to different shards."""
         for position, source in enumerate(sources):
             self.n_inputs = position + 1
-            self._names.update(f"{getattr(source, 'source', '')}\n".encode(errors="surrogateescape"))
+            self._names.update(f"{source.source}\n".encode(errors="surrogateescape"))
             if position % self.count == self.index - 1:
                 yield source
 
     @property
     def whole(self) -> dict[str, Any]:
         """What all shards must agree on, once all inputs were taken."""
-        return {"n_inputs": self.n_inputs, "names_sha256": self.names_sha256 or self._names.hexdigest()}
+        return {"n_inputs": self.n_inputs, NAMES: self.names_sha256 or self._names.hexdigest()}
 
     def write(self, path: Path, header: Mapping[str, Any], inputs: Iterable[tuple[Row, ...]]) -> None:
         """Write the rows of each input that `take` gave; the file appears whole or not at all.
@@ -180,7 +182,7 @@ class ShardFile:
         with self.path.open("rb") as file, _intact(self.path):
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINE_BYTES))
             whole: dict[str, Any] = content_of(file.read().splitlines(keepends=True)[-1])
-            if whole.keys() != {"n_inputs", "names_sha256"}:
+            if whole.keys() != {"n_inputs", NAMES}:
                 raise ValueError("not the last line of a shard")
         return whole
 
