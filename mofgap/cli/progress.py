@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -54,8 +56,12 @@ def tracked(
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(word, total=None)
         if count is not None:
-            find = count
-            threading.Thread(target=lambda: progress.update(task, total=find()), daemon=True).start()
+            threading.Thread(target=_set_total, args=(progress, task, count), daemon=True).start()
         for item in items:
             yield item
             progress.advance(task)
+
+
+def _set_total(progress: Progress, task: TaskID, count: Callable[[], int]) -> None:
+    with suppress(OSError, ValueError):  # which the work itself tells
+        progress.update(task, total=count())

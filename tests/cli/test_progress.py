@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import threading
 
+import pytest
 from rich.console import Console
 
 from mofgap.cli.progress import tracked
@@ -19,3 +21,21 @@ def test_bar_counts_on_a_terminal_and_is_silent_elsewhere() -> None:
     text = shown(terminal=True)
     assert "7/7" in text and "left" in text and "2/?" in text
     assert shown(terminal=False) == ""
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError])
+def test_a_count_that_fails_is_left_to_the_work_to_tell(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+
+    def count() -> int:
+        raise error
+
+    before = set(threading.enumerate())
+    items = tracked(iter("ab"), count, Console(file=io.StringIO(), force_terminal=True))
+    assert next(items) == "a"
+    for thread in set(threading.enumerate()) - before:
+        thread.join(1)
+    assert list(items) == ["b"] and not told
