@@ -53,7 +53,7 @@ def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
         first = next(members, None)
         if first is None:
             raise JsonError("expected a list of objects, or an object that holds some")
-        if first not in _DATAFRAME:
+        if first not in _DATAFRAME or stream.peek() != "[":
             yield from _rows_of_object(stream, members, first, most_bytes)
             while stream.peek() == "{":  # JSON Lines
                 yield None, stream.value()
@@ -155,10 +155,12 @@ def _header(opened: Opened, most_bytes: int | None) -> tuple[list[str], list[Any
                     pass
                 continue
             value = stream.value()
+            if name in ("columns", "index") and not isinstance(value, list):
+                raise JsonError(f"{name!r} is no list; write the dataframe in the orientation split")
             if name == "columns":
                 columns = [str(column) for column in value]
             elif name == "index":
-                index = list(value)
+                index = value
             if columns is not None and index:
                 break
     if columns is None:

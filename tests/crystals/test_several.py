@@ -151,6 +151,16 @@ def test_one_json_object_may_begin_with_another_than_its_structure(tmp_path: Pat
     assert_same(found, ONE)
 
 
+@pytest.mark.parametrize("first", ["index", "data"])
+def test_json_lines_may_begin_with_a_column_that_a_dataframe_has_too(tmp_path: Path, first: str) -> None:
+    """As those of pandas do, whose ``reset_index`` names a column ``index``."""
+    rows = [{first: i, "structure": to_pymatgen(each).as_dict()} for i, each in enumerate((ONE, OTHER))]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for found, each in zip(read_all(tmp_path / "a.jsonl"), (ONE, OTHER), strict=True):
+        assert isinstance(found, Crystal)
+        assert_same(found, each)
+
+
 def test_json_rows_may_begin_with_one_that_holds_no_structure(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"bad": {"gap": 1}, "one": to_pymatgen(ONE).as_dict()}))
     failure, found = read_all(tmp_path / "a.json")
@@ -299,6 +309,8 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("a.json", "{", "bad-json"),
         ("a.json", "[]", "no-structures"),
         ("a.json", '{"lattice": {}, "sites": [{}]}', "bad-structure"),
+        ("a.json", '{"columns": ["structure"], "index": 1, "data": []}', "bad-json"),
+        ("a.json", '{"index": [1], "columns": 1, "data": []}', "bad-json"),
         ("a.json", FAR_ELEMENT, "bad-structure"),
         ("a.xyz", "", "no-structures"),
         ("a.xyz", "words\n", "bad-xyz"),
