@@ -303,7 +303,8 @@ def _show(run: ScreeningRun, inputs: list[tuple[Row, ...]], as_json: bool) -> No
     elif sys.stdout.isatty():
         from mofgap.screening.terminal import MAX_ROWS, render
 
-        render(Console(), run.table(inputs), run.config.window, run.config.top or MAX_ROWS)
+        table = run.table(inputs)
+        render(Console(), table, run.config.window, MAX_ROWS if run.config.top is None else len(table))
     elif run.target is None:
         lines = (tab_separated(row, len(columns)) for row in run.table(inputs))
         print_lines(chain(["\t".join(columns)], lines))

@@ -17,7 +17,7 @@ from mofgap.screening.row import Row, shortened, warnings_of
 from mofgap.screening.table import Window
 
 MAX_ROWS = 50
-"""Rows shown where ``--top`` does not ask for more."""
+"""Rows shown without ``--top``, with which all are."""
 
 _WIDEST_BAR, _NARROWEST_BAR = 40, 16
 _GAP, _FORMULA, _INSIDE, _WARNINGS = 13, 20, 11, 16

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from mofgap.cli.screening_run import _read_once, _say_counts, checked_target, conclude, say_written
+from mofgap.cli.screening_run import _read_once, _say_counts, _show, checked_target, conclude, say_written
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.row import Row
+from mofgap.screening.run import ScreeningRun
 from mofgap.screening.shard import Shard
 
 
@@ -44,6 +46,20 @@ def test_a_failure_is_named_by_its_file_and_by_its_block_where_the_file_does_not
     rows = [Row(None, "MOF.cif.gz", "MOF", "failed", "x"), Row(None, "MOF-12.cif", "MOF-1", "failed", "x")]
     _say_counts(Outcome.of(rows), "")
     assert capsys.readouterr().err.startswith("failed: MOF.cif.gz: x\nfailed: MOF-12.cif [MOF-1]: x\n")
+
+
+def test_a_terminal_shows_all_rows_of_the_ranks_that_were_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of a structure share a rank."""
+    numbers = {"formula": "ZnO", "gap_std_ev": 0.1, "aleatoric_std_ev": 0.1, "novelty": 0.5, "nearest": "n"}
+    gaps = {"first": 1.0, "copy": 1.0, "second": 2.0, "third": 3.0}
+    rows = [Row(None, f"{name}.cif", name, "ok", gap_ev=gap, **numbers) for name, gap in gaps.items()]
+    run = ScreeningRun((), ScreeningConfig(top=2), None, None)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _show(run, [(row,) for row in rows], as_json=False)
+    printed = capsys.readouterr().out
+    assert "second" in printed and "third" not in printed and "more" not in printed
 
 
 def test_a_share_of_failures_alone_is_done() -> None:
