@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dictionaries import as_object, crystal_of_dictionary, identifier_in, is_structure
 from mofgap.crystals.entry import ReadFailure
+from mofgap.crystals.reasons import StructureError
 
 
 class DatasetError(ValueError):
@@ -53,7 +54,10 @@ def from_dictionary(data: Any, structure_id: str, source: str, max_atoms: int) -
     """
     data = as_object(data)
     crystal = crystal_of_dictionary(data, structure_id, source, max_atoms)
-    return Record(crystal, atoms=_site_properties(data.get("sites", ())))
+    try:
+        return Record(crystal, atoms=_site_properties(data.get("sites", ())))
+    except (AttributeError, OverflowError, TypeError) as error:
+        raise StructureError("bad-structure: properties of its sites are damaged; write it again") from error
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -281,6 +281,18 @@ class TestJson:
         with pytest.raises(DatasetError, match=r"m\.json: no column 'jjid'; did you mean 'jid'"):
             read(tmp_path / "m.json", "jjid")
 
+    @pytest.mark.parametrize("properties", ["[1]", '"text"', "5", '{"charge": 1%s}' % ("0" * 400)])
+    def test_damaged_properties_of_sites_cost_no_other_structure(
+        self, tmp_path: Path, structure_dicts: list[dict[str, Any]], properties: str
+    ) -> None:
+        sites = [{**site, "properties": json.loads(properties)} for site in structure_dicts[0]["sites"]]
+        rows = [{"id": "odd", "structure": {**structure_dicts[0], "sites": sites}}]
+        rows.append({"id": "sound", "structure": structure_dicts[1]})
+        (tmp_path / "m.json").write_text(json.dumps(rows))
+        odd, sound = read(tmp_path / "m.json")
+        assert isinstance(odd, ReadFailure) and odd.reason.startswith("bad-structure: ")
+        assert isinstance(sound, Record)
+
     def test_lists_what_is_no_structure(self, tmp_path: Path, structure_dicts: list[dict[str, Any]]) -> None:
         rows = [
             {"id": "none", "gap": 1.0},
