@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
+from numbers import Real
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -250,7 +251,7 @@ def is_missing(value: Any) -> bool:
     """Whether a value is missing: None, NaN, or a word for it."""
     if isinstance(value, str):
         return value.strip().lower() in _MISSING_TEXTS
-    return value is None or bool(value != value)
+    return value is None or (isinstance(value, Real) and bool(value != value))
 
 
 def normalised(value: Any) -> str | None:

@@ -320,7 +320,9 @@ def test_gaps_are_numbers_or_missing(value: Any, gap: float | None) -> None:
     assert gap_of(value) == (gap, "")
 
 
-@pytest.mark.parametrize("value", ["1,5", "1_0", 10**400, "inf", float("inf"), True, [1], "-0.1", -3])
+@pytest.mark.parametrize(
+    "value", ["1,5", "1_0", 10**400, "inf", float("inf"), True, [1], np.arange(2), "-0.1", -3]
+)
 def test_other_values_are_no_gaps(value: Any) -> None:
     gap, reason = gap_of(value)
     assert gap is None and reason
