@@ -324,6 +324,13 @@ def test_a_carbon_between_two_double_bonds_gets_no_hydrogen() -> None:
     assert add_ring_hydrogens(bent) is bent
 
 
+def test_a_chain_of_carbon_gets_no_hydrogen() -> None:
+    """Its bonds and angles, of a structure with disorder, are those of a ring."""
+    chain = [(6, (1.2 + 1.21 * i, 4.5 + 0.35 * (-1) ** i, 4.5)) for i in range(6)]
+    found = crystal(FORMATE, chain)
+    assert add_ring_hydrogens(found) is found
+
+
 def test_hydrogens_that_are_added_mark_an_experimental_geometry() -> None:
     angles = np.arange(6) * np.pi / 3
     bare = crystal([(6, (4.5 + 1.39 * np.cos(a), 4.5 + 1.39 * np.sin(a), 4.5)) for a in angles])

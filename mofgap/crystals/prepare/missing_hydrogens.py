@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mofgap.crystals.bonds import BondGraph, bond_graph, pairs_within
+from mofgap.crystals.charges import CHALCOGENS, rings
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import CARBON, HYDROGEN, NITROGEN
 from mofgap.crystals.prepare.hydrogen_lengths import LENGTHS_ANGSTROM
@@ -23,7 +24,8 @@ _ROOM_ANGSTROM = 1.6
 def add_ring_hydrogens(crystal: Crystal) -> Crystal:
     """The crystal with a hydrogen on each aromatic CH that has none, in the plane of the ring.
 
-    Such a carbon has two neighbours, carbon or nitrogen, at the distances and angle of an aromatic ring.
+    Such a carbon has two neighbours, carbon or nitrogen, at the distances and angle of an aromatic ring, and
+    is in a ring of five or six atoms: disorder makes bonds of chains as short.
     Hydrogens of water, hydroxide, amines and saturated carbon could stand in several places: none is added.
     """
     bonded = bond_graph(crystal)
@@ -48,7 +50,7 @@ def add_ring_hydrogens(crystal: Crystal) -> Crystal:
 
 
 def _bare_carbons(bonded: BondGraph) -> NDArray[np.intp]:
-    """Carbon atoms with two neighbours of a ring and none else."""
+    """Carbon atoms of rings with two neighbours and none else."""
     numbers, bonds = bonded.numbers, bonded.bonds
     low, high = _RING_BOND_ANGSTROM
     in_ring = np.isin(numbers[bonds.second], (CARBON, NITROGEN))
@@ -56,4 +58,10 @@ def _bare_carbons(bonded: BondGraph) -> NDArray[np.intp]:
     n_ring = np.bincount(bonds.first[in_ring], minlength=len(numbers))
     opening = np.linalg.norm(bonded.open_direction, axis=1)
     fits = (_RING_OPENING[0] < opening) & (opening < _RING_OPENING[1])
-    return np.flatnonzero((numbers == CARBON) & (bonded.coordination() == 2) & (n_ring == 2) & fits)
+    bare = np.flatnonzero((numbers == CARBON) & (bonded.coordination() == 2) & (n_ring == 2) & fits)
+    links = bonds.take(bonds.both(np.isin(numbers, (CARBON, NITROGEN, *CHALCOGENS))))
+    neighbours: list[list[int]] = [[] for _ in numbers]
+    for i, j in zip(links.first.tolist(), links.second.tolist(), strict=True):
+        neighbours[i].append(j)
+    closed = [i for i in bare.tolist() if any(any(rings((i,), neighbours, size)) for size in (5, 6))]
+    return np.array(closed, dtype=np.intp)
