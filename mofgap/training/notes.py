@@ -95,5 +95,7 @@ def notes_on_calibration(found: Recalibration, target: str) -> list[str]:
     if abs(found.bias_ev) > LARGE_BIAS * found.mae_ev:
         side = "above" if found.bias_ev < 0 else "below"
         bias = f"the model's gaps are {abs(found.bias_ev):.2f} eV {side} {target} on average"
-        notes.append(f"{bias}: error bars can only cover this; mofgap train --from corrects it")
+        other = "if the labels are of another level, name the model of that level"
+        cure = f"{other}; else mofgap train --from corrects it"
+        notes.append(f"{bias}: error bars can only cover this; {cure}")
     return notes

@@ -180,7 +180,9 @@ def test_command_writes_another_model_and_leaves_the_first_alone(
     assert {p: p.read_bytes() for p in source.rglob("*") if p.is_file()} == before
     shown = pd.read_csv(io.StringIO(done.stdout), sep="\t", index_col=0)
     assert shown.loc["90 %", "coverage before"] < shown.loc["90 %", "coverage now"]
-    assert "left out 12 structures" in done.stderr and "train --from" in done.stderr
+    assert "left out 12 structures" in done.stderr
+    other = "if the labels are of another level, name the model of that level"
+    assert f"only cover this; {other}; else mofgap train --from corrects it" in done.stderr
     model, about, calibration, _ = read_model(tmp_path / "mine")
     assert about == About("mine", level_of_theory="PBE") and not calibration.is_raw
     assert about.trained_as == read_model(source)[1].name
