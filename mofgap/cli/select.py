@@ -196,8 +196,11 @@ def _show(found: Selection, budget: int, as_json: bool) -> None:
             kind = "warning" if row["status"] == "warning" else "note"
             typer.echo(f"{kind}: {row['structure_id']}: {words}", err=True)
     if len(rows) < budget:
-        what = "nothing else is worth a calculation, or all that is left are copies"
-        say(f"only {len(rows)} of {budget}: {what}")
+        n_skipped = len(found.skipped)
+        why = [f"{counted(n_skipped, 'candidate')} skipped, see above"] if n_skipped else []
+        if len(rows) + n_skipped < budget:
+            why.append("nothing else is worth a calculation, or all that is left are copies")
+        say(f"only {len(rows)} of {budget}: {'; '.join(why)}")
 
 
 def _show_table(rows: list[dict[Hashable, Any]], levels: str) -> None:

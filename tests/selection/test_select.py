@@ -183,6 +183,15 @@ def test_what_cannot_be_read_again_is_named(table: Path, tiny: GapPredictor) -> 
     assert "the file changed since it was screened" in line
 
 
+def test_a_short_selection_says_what_it_lacks(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    frame = read_table(table)
+    frame = frame[frame.structure_id.isin(["s1", "s2", "s3"])]
+    frame.assign(file=frame.file.where(frame.structure_id != "s2", "gone.cif")).to_csv(tmp_path / "t.csv")
+    arguments = ["select", str(tmp_path / "t.csv"), "--model", str(model_folder), "--budget", "3"]
+    done = CliRunner().invoke(app, [*arguments, "--goal", "explore"])
+    assert done.stderr.endswith("only 2 of 3: 1 candidate skipped, see above\n")
+
+
 def test_whitened_features_are_those_of_the_index(tiny: GapPredictor) -> None:
     index = tiny.novelty
     assert likeness_length(index) > 0
