@@ -76,7 +76,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FOLDER",
-        help="The model that the table was made with.",
+        help="The model that made the table, to tell how unlike the structures are; it predicts no new gaps. "
+        "Name it if it is not a shipped one.",
         show_default="the table's, if it is a shipped one",
     ),
 ]

@@ -38,7 +38,8 @@ def select(
         goal: ``window`` finds gaps in the window, ``explore`` goes where the model knows least, ``both`` does
             both.
         window: Its ends, eV; by default the table's own.
-        model: The model that the table was made with, its name or folder; needed for one that is not shipped.
+        model: The model that made the table, to tell how unlike the structures are: its name or folder.
+            Needed for one that is not shipped.
         warnings: Structures whose file is probably faulty come ``last``, after all others. ``keep`` treats
             them like others, ``drop`` leaves out all structures with a warning. A note is no warning.
         without: A table of labels, or an earlier ``selection.csv``: structures that it names are left out.
