@@ -39,7 +39,7 @@ class Case:
 
 CASES = (
     Case("Ru", "Ru", ("Fe", "Rh", "Pd")),
-    Case("Os", "Ru", ("Fe", "Rh", "W")),
+    Case("Os", "Ru", ("Fe", "Rh", "W", "Re")),
     Case("Ta", "Nb", ("Nb", "V", "Zr")),
     Case("Hf", "Hf", ("Zr", "Ti")),
     Case("Ga", "Ga", ("Al", "In")),

@@ -34,14 +34,14 @@ from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import CONFIG
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
-from mofgap.training.joint import LEVELS, JointConfig, train_joint
 from mofgap.training.labels import Labels
 from mofgap.training.network import network
 from mofgap.training.pretrain import pretrain
 from mofgap.training.recipe import train
+from mofgap.training.unseen import LEAST_SEEN
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import coverage, mae
-from mofgap.uncertainty.novelty import RARE, UNSEEN_WIDENING
+from mofgap.uncertainty.novelty import UNSEEN_WIDENING
 
 METALS = ("Zr", "In", "Cd", "Sc", "Eu", "Rh", "Mo")
 COMMON, MOST_COMMON, MOST_ATOMS = "Cd", 300, 150
@@ -85,19 +85,6 @@ def trained(frame: pd.DataFrame, target: str, kind: str, options: argparse.Names
     return model
 
 
-def joined(frame: pd.DataFrame, target: str, model: Path, encoder: Path, options: argparse.Namespace) -> Path:
-    """Folder of an ensemble with a network trained on the same rows, as shipped models have."""
-    output: Path = options.output
-    both, joint, shared = output / f"{model.name}-joint", output / f"joint-{model.name}", how(options)
-    if not (both / CONFIG).exists():
-        found = find_encoder(str(encoder))
-        folders = train_joint(frame, joint, found, JointConfig(epochs=options.joint_epochs), **shared)
-        members = [dict(zip(LEVELS, folders, strict=True))[target]]
-        config = FinetuneConfig(epochs=0)
-        train(Labels(frame, target, ()), both, None, config, model, About(both.name), members, **shared)
-    return both
-
-
 @torch.no_grad()
 def forget(predictor: GapPredictor) -> None:
     """Make the rows of elements that were never seen random again."""
@@ -135,7 +122,7 @@ def scores(
 
 def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iterator[list[object]]:
     """Error on rows of val as they are and with each metal read as similar ones, and the coverage then."""
-    often = np.flatnonzero(predictor.novelty.element_counts >= RARE).tolist()
+    often = np.flatnonzero(predictor.novelty.element_counts >= LEAST_SEEN).tolist()
     rows = table[(table.split == "val") & (table.atomic_numbers.map(len) <= MOST_VAL_ATOMS)]
     for z in (z for z in often if IS_METAL[z]):
         symbol = symbol_of(z)
@@ -160,9 +147,6 @@ def main() -> None:
     parser.add_argument("--elements", nargs="+", default=list(ELEMENT_FEATURES), choices=ELEMENT_FEATURES)
     parser.add_argument("--pretrain-epochs", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument(
-        "--joint-epochs", type=int, default=15, help="of the other member of the ensemble; 0 leaves it out"
-    )
     parser.add_argument("--precision", choices=get_args(Precision), default="bf16-mixed")
     parser.add_argument("-o", "--output", type=Path, default=Path("withheld"), help="folder of the trainings")
     parser.add_argument("--leave-out", metavar="MODEL", help="read each metal of this model as others")
@@ -181,10 +165,6 @@ def main() -> None:
     rows = list(scores("constant", held, options.target, options.metals, constant))
     for kind in options.elements:
         folder = trained(frame, options.target, kind, options)
-        if options.joint_epochs:
-            both = joined(frame, options.target, folder, options.output / f"encoder-{kind}", options)
-            found = predicted(load_model(both, device="cpu"), held, options.output / "cache")
-            rows += scores(f"{kind}, two networks", held, options.target, options.metals, found)
         predictor = load_model(folder, device="cpu")
         found = predicted(predictor, held, options.output / "cache")
         rows += scores(kind, held, options.target, options.metals, found)

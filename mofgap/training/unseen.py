@@ -33,21 +33,25 @@ from mofgap.gap.folder import NOVELTY, WEIGHTS, seal
 from mofgap.gap.model import GapModel
 from mofgap.shipped import CONFIG, DESCRIPTION, ENCODER_WEIGHTS
 from mofgap.training.encoder_folder import seal_encoder
-from mofgap.uncertainty.novelty import RARE, NoveltyIndex
+from mofgap.uncertainty.novelty import NoveltyIndex
 from mofgap.whole_file import whole_file, write_json
+
+LEAST_SEEN = 5
+"""An element in fewer training structures than this stands for no other. With ten, nothing similar may be
+left: Ti for Zr, say (``python -m benchmarks.withheld_metals``)."""
 
 Substitutes = dict[str, dict[str, float]]
 """Symbols of elements that were never seen, and of those that they are read as, with their shares."""
 
 
 def substitutes_of(counts: ArrayLike) -> Substitutes:
-    """What each element without data is read as: similar elements that `RARE` or more structures have.
+    """What each element without data is read as: similar elements in `LEAST_SEEN` or more structures.
 
     Args:
         counts: Number of structures with an element, by atomic number; longer than `MAX_Z`.
     """
     numbers = np.asarray(counts)[: MAX_Z + 1]
-    often = np.flatnonzero(numbers >= RARE).tolist()
+    often = np.flatnonzero(numbers >= LEAST_SEEN).tolist()
     found = {z: similar_elements(z, often) for z in range(1, MAX_Z + 1) if not numbers[z]}
     return {
         symbol_of(z): {symbol_of(other): round(share, 4) for other, share in shares.items()}

@@ -17,6 +17,7 @@ from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import find_encoder, save_encoder
 from mofgap.training.pretrain import pretrain
 from mofgap.training.unseen import (
+    LEAST_SEEN,
     element_counts,
     named_substitutes,
     substitute,
@@ -26,7 +27,7 @@ from mofgap.training.unseen import (
 )
 
 COUNTS = np.zeros(119, dtype=int)
-COUNTS[[6, 8, 13, 22, 30, 40]] = [50, 50, 20, 9, 30, 10]
+COUNTS[[6, 8, 13, 22, 30, 40]] = [50, 50, 20, LEAST_SEEN - 1, 30, LEAST_SEEN]
 
 
 def test_unseen_elements_are_read_as_those_that_are_seen_often() -> None:
