@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.measure import loaded, predicting_parser, print_table, read_splits
 from mofgap.crystals.dataset import cached_store
 from mofgap.gap.posterior import DISAGREEMENT, Posterior, at_mean, predict_store
+from mofgap.gap.unseen_elements import widening
 from mofgap.training.calibration import calibration_of
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import crps, interval_score, mean_width, spearman
@@ -59,7 +60,7 @@ def main() -> None:
     rows = []
     for share in SHARES:
         std = np.sqrt(np.maximum(near, 0.0) + np.square(share * apart))
-        shared = replace(found, epistemic_std_ev=std).widened(far.widening)
+        shared = replace(found, epistemic_std_ev=std).widened(widening(far, model.config.substitutes))
         rows.append([share, *score(shared, gap_ev, far.percentile)])
     print_table(["share", "Spearman", "CRPS, eV", "interval score, eV", f"{LEVEL:.0%} width, eV"], rows)
 

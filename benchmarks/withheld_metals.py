@@ -31,6 +31,7 @@ from mofgap.encoders.registry import DEFAULT_ARCHITECTURE
 from mofgap.gap.folder import About
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.unseen_elements import factor, widening
 from mofgap.shipped import CONFIG
 from mofgap.training.config import FinetuneConfig, PretrainConfig, TrainingConfig
 from mofgap.training.encoder_folder import find_encoder
@@ -41,7 +42,6 @@ from mofgap.training.recipe import train
 from mofgap.training.unseen import LEAST_SEEN
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.metrics import coverage, mae
-from mofgap.uncertainty.novelty import UNSEEN_WIDENING
 
 METALS = ("Zr", "In", "Cd", "Sc", "Eu", "Rh", "Mo")
 COMMON, MOST_COMMON, MOST_ATOMS = "Cd", 300, 150
@@ -95,16 +95,16 @@ def forget(predictor: GapPredictor) -> None:
 
 
 def predicted(
-    predictor: GapPredictor, frame: pd.DataFrame, cache: Path | None, *, unseen: bool = False
+    predictor: GapPredictor, frame: pd.DataFrame, cache: Path | None, wider: float | None = None
 ) -> dict[str, Floats]:
-    """Gaps and the ends of 90 % intervals, eV, (n,) each; ``unseen`` as of an element never seen."""
+    """Gaps and the ends of 90 % intervals, eV, (n,) each; ``wider`` is the factor of an unseen element."""
     store = cached_store(frame, predictor.model.graph_config, cache)
     found = predict_store(predictor.model, store, range(len(frame)))
     gap = np.maximum(found.gap_ev, 0.0)
     novelty = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
     std = predictor.calibration.std(np.nan_to_num(found.epistemic_std_ev), found.aleatoric_std_ev)
-    std = std * (UNSEEN_WIDENING if unseen else novelty.widening)
-    lo, hi = predictor.calibration.interval(gap, std, 0.9, 1.0 + 0 * gap if unseen else novelty.percentile)
+    std = std * (wider or widening(novelty, predictor.model.config.substitutes))
+    lo, hi = predictor.calibration.interval(gap, std, 0.9, 1.0 + 0 * gap if wider else novelty.percentile)
     return {"gap": gap, "lo": lo, "hi": hi}
 
 
@@ -132,7 +132,7 @@ def leave_out(predictor: GapPredictor, table: pd.DataFrame, target: str) -> Iter
         known = predicted(predictor, some, None)
         shares = {symbol_of(other): share for other, share in similar_elements(z, often).items()}
         with reading_as(predictor, symbol, shares):
-            found = predicted(predictor, some, None, unseen=True)
+            found = predicted(predictor, some, None, factor(symbol, shares))
         true = some[target].to_numpy(dtype=np.float64)
         scores = mae(true, known["gap"]), mae(true, found["gap"]), coverage(true, found["lo"], found["hi"])
         yield [f"{symbol} as {next(iter(shares))}", len(some), *scores]

@@ -74,6 +74,17 @@ def _coordinates() -> Floats:
     return np.concatenate([weighted, np.concatenate([np.zeros((1, 2)), shells])], axis=1)
 
 
+def distances(atomic_number: int, others: Iterable[int]) -> dict[int, float]:
+    """Distances of an element from others, in standard deviations of descriptors.
+
+    Args:
+        atomic_number: The element, 1 to `MAX_Z`.
+        others: Atomic numbers of others.
+    """
+    points = _coordinates()
+    return {z: float(np.linalg.norm(points[z] - points[atomic_number])) for z in others}
+
+
 def similar_elements(atomic_number: int, among: Iterable[int]) -> dict[int, float]:
     """The most similar elements: metals for a metal, others for others.
 
@@ -84,10 +95,9 @@ def similar_elements(atomic_number: int, among: Iterable[int]) -> dict[int, floa
     Returns:
         Atomic numbers with shares that add up to one, the most similar first; at most `N_SIMILAR`.
     """
-    points, metal = _coordinates(), IS_METAL[atomic_number]
-    of_kind = [z for z in among if z != atomic_number and IS_METAL[z] == metal]
-    distance = {z: float(np.linalg.norm(points[z] - points[atomic_number])) for z in of_kind}
-    nearest = sorted(of_kind, key=distance.__getitem__)[:N_SIMILAR]
+    metal = IS_METAL[atomic_number]
+    distance = distances(atomic_number, (z for z in among if z != atomic_number and IS_METAL[z] == metal))
+    nearest = sorted(distance, key=distance.__getitem__)[:N_SIMILAR]
     scale = DECAY * distance[nearest[0]] if nearest else 1.0
     weight = {z: float(np.exp((distance[nearest[0]] - distance[z]) / scale)) for z in nearest}
     return {z: weight[z] / sum(weight.values()) for z in nearest}

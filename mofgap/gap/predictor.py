@@ -32,6 +32,7 @@ from mofgap.gap.folder import About, ModelError, find_model, read_model
 from mofgap.gap.model import GapModel
 from mofgap.gap.novelty_warnings import EXPERIMENTAL, NOT_CALIBRATED, UNCALIBRATED, is_note, novelty_warnings
 from mofgap.gap.posterior import Posterior, posterior, spread_of
+from mofgap.gap.unseen_elements import widening
 from mofgap.shipped import DEFAULT_MODEL
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.columns import Floats
@@ -219,7 +220,7 @@ class GapPredictor:
             unbalanced: (n,) or (), 1 for a structure whose charges do not add up, 0 for others.
         """
         far = self.novelty.score(found.features, atomic_numbers)
-        widened = found.widened(far.widening)
+        widened = found.widened(widening(far, self.model.config.substitutes))
         std_of = partial(
             total_std, widened, self.calibration, experimental=experimental, unbalanced=unbalanced
         )

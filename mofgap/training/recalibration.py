@@ -13,6 +13,7 @@ from mofgap.gap.error_bars import total_std
 from mofgap.gap.folder import read_config, save_model
 from mofgap.gap.posterior import Posterior, predict_store
 from mofgap.gap.predictor import GapPredictor, load_model
+from mofgap.gap.unseen_elements import widening
 from mofgap.shipped import CARD
 from mofgap.training.calibration import MIN_ROWS, calibration_of, matched
 from mofgap.training.card import card_of, error_bars, fenced
@@ -76,7 +77,8 @@ def recalibrate(predictor: GapPredictor, labels: Labels) -> Recalibration:
     found = predict_store(predictor.model, store, range(len(frame)))
     far = predictor.novelty.score(found.features, frame.atomic_numbers.tolist())
     learnt = predictor.calibrated(found, frame.atomic_numbers.tolist()).in_training  # under other names, too
-    found = found.widened(far.widening)  # as in a prediction, so that the intervals fit unseen elements too
+    # As in a prediction, so that the intervals fit unseen elements too.
+    found = found.widened(widening(far, predictor.model.config.substitutes))
     fresh = np.flatnonzero(~learnt)
     _check_enough(len(fresh), len(labels.frame) - len(fresh))
     balanced = fresh[~are_unbalanced(frame.iloc[fresh])]

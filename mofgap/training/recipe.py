@@ -20,6 +20,7 @@ from mofgap.crystals.dataset import cached_store, table_crystals
 from mofgap.gap.folder import About, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import fit_correction, predict_store
+from mofgap.gap.unseen_elements import widening
 from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate, matched
 from mofgap.training.compute import ANYTHING, Compute
@@ -317,7 +318,7 @@ def measure(
         unbalanced[split] = are_unbalanced(labels.frame.iloc[rows])
         far = index.score(found.features, numbers.iloc[rows].tolist())
         novelty[split] = far.percentile
-        held_out[split] = rows, found.widened(far.widening)  # as a prediction does
+        held_out[split] = rows, found.widened(widening(far, model.config.substitutes))  # as a prediction
     known = np.zeros(len(data.ids), dtype=bool) if known is None else known
     calibration = _calibrate(data, parent, known, held_out, novelty)
     scores: dict[str, dict[str, float]] = {}

@@ -22,10 +22,6 @@ RARE = 10
 SAME_STRUCTURE = 0.02
 """A structure within this part of the median distance is the training structure itself. Rounding gives less,
 and different structures are farther apart (``tests/test_shipped_model.py``)."""
-UNSEEN_WIDENING = 1.25
-"""Factor of the total standard deviation for an element without training structures. Of seven withheld
-metals, 90 % intervals cover 90 % of the structures with it on average, and 82 % without (``python -m
-benchmarks.withheld_metals``)."""
 MIN_DIMS = 8
 """With fewer components, different structures may be as close as `SAME_STRUCTURE` by chance."""
 
@@ -51,12 +47,6 @@ class Novelty:
     nearest: tuple[tuple[str, ...], ...]
     in_training: npt.NDArray[np.bool_]
     rare_elements: tuple[dict[int, int], ...]
-
-    @property
-    def widening(self) -> Floats:
-        """Factors of the total standard deviations, shape (n,): `UNSEEN_WIDENING` or 1."""
-        unseen = [0 in counts.values() for counts in self.rare_elements]
-        return np.where(unseen, UNSEEN_WIDENING, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from mofgap.gap.folder import About, read_model, save_model
 from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.gap.posterior import predict_store
 from mofgap.gap.predictor import load_model
+from mofgap.training import recalibration
 from mofgap.training.labels import read_labels
 from mofgap.training.recalibration import recalibrate
 from mofgap.uncertainty.calibrate import Calibration
@@ -214,7 +215,7 @@ def test_intervals_are_those_that_a_prediction_widens(
     predictor = load_model(source, "cpu")
     predictor = replace(predictor, calibration=replace(predictor.calibration, experimental_std_ev=0.25))
     plain = recalibrate(predictor, labels)
-    monkeypatch.setattr(Novelty, "widening", property(lambda novelty: np.full(len(novelty.percentile), 2.0)))
+    monkeypatch.setattr(recalibration, "widening", lambda far, substitutes: np.full(len(far.percentile), 2.0))
     wide = recalibrate(predictor, labels)
     assert plain.calibration.experimental_std_ev == 0.25, "it stays as it was"
     residuals = [np.array(found.calibration.residuals[0].values) for found in (plain, wide)]
