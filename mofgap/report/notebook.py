@@ -151,7 +151,7 @@ def _gaps(shown: pd.DataFrame) -> dict[Hashable, list[str]]:
 
     def gaps(level: str) -> list[str]:
         pairs = zip(shown[f"{level}gap_ev"], shown[f"{level}gap_std_ev"], strict=True)
-        return [f"{gap:.2f} ± {std:.2f}" for gap, std in pairs]
+        return ["" if pd.isna(gap) or pd.isna(std) else f"{gap:.2f} ± {std:.2f}" for gap, std in pairs]
 
     if not _of_two(shown):
         return {"gap / eV": gaps("")}

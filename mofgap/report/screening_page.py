@@ -140,11 +140,8 @@ def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
         rest = f" All rows are in {whole}." if whole else ""
         what = f"The table on this page has the first {MAX_ROWS:,} of {len(table.frame):,} rows."
         found.append(f"{what}{rest} Figures and counts are of all rows.")
-    of_two = (
-        set(table.ranked.level_of_theory[table.ranked.pbe_gap_ev.notna()])
-        if _has(table, "pbe_gap_ev")
-        else ()
-    )
+    two = table.ranked.dropna(subset=["pbe_gap_ev"]) if _has(table, "pbe_gap_ev") else table.ranked.head(0)
+    of_two = set(two.get("level_of_theory", ()))
     for level in table.values_of("level_of_theory"):
         if level in of_two:
             words = ranking_words(level)

@@ -263,10 +263,8 @@ def lacking(frame: pd.DataFrame, needed: Iterable[str]) -> str:
 
 def coverage_of(frame: pd.DataFrame) -> str:
     """Coverage of the intervals in percent, as their columns are named; empty where there are none."""
-    for name in frame.columns:
-        if isinstance(name, str) and name.startswith("gap_lo") and name.endswith("_ev"):
-            return name.removeprefix("gap_lo").removesuffix("_ev")
-    return ""
+    found = (re.fullmatch("gap_lo(.+)_ev", str(name)) for name in frame.columns)
+    return next((match[1] for match in found if match and f"gap_hi{match[1]}_ev" in frame.columns), "")
 
 
 def window_of(frame: pd.DataFrame) -> Window:

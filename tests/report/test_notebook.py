@@ -95,11 +95,18 @@ def test_markup_is_text() -> None:
         screening(row(1, p_in_window=None, gap_lo90_ev=None, gap_hi90_ev=None)),
         screening(row(1))[["gap_ev", "file"]],
         screening(row(1)).assign(warnings=float("nan")),
+        screening(row(1)).drop(columns="gap_hi90_ev"),
     ],
-    ids=["empty", "failures only", "no intervals", "some columns", "no texts"],
+    ids=["empty", "failures only", "no intervals", "some columns", "no texts", "one end of intervals"],
 )
 def test_odd_tables_show(table: Screening) -> None:
-    assert "<table" in table._repr_html_()
+    assert "<table" in table._repr_html_() and repr(table)
+
+
+def test_tables_of_one_and_of_two_levels_that_were_joined_show() -> None:
+    both = Screening(to_frame([row(1, level_of_theory="HSE06", pbe_gap_ev=1.0, pbe_gap_std_ev=1.0)], FIELDS))
+    joined = Screening(pd.concat([both, screening(row(2))]))
+    assert "1.00 ± 1.00" in repr(joined) and "nan" not in repr(joined) + joined._repr_html_()
 
 
 def test_plots_of_pandas_are_still_there() -> None:

@@ -259,6 +259,13 @@ def test_odd_tables_give_a_page(rows: list[Row], window: tuple[float, float] | N
     assert page.rstrip().endswith("</html>") and "nan" not in re.sub("<script.*", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.parametrize("column", ["level_of_theory", "model", "n_atoms", "gap_lo90_ev", "gap_hi90_ev"])
+def test_a_column_that_was_removed_is_no_crash(column: str) -> None:
+    frame = to_frame([row(1, pbe_gap_ev=1.0, pbe_gap_std_ev=0.5)], FIELDS).drop(columns=column)
+    page = screening_page(screened(frame), "t", WINDOW)
+    assert ("90 % interval" in page) == (column[:6] not in ("gap_lo", "gap_hi"))
+
+
 def test_notes() -> None:
     table = screened(to_frame(ROWS))
     assert any("PBE" in note for note in notes(table, WINDOW))
