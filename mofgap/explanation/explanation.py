@@ -15,6 +15,7 @@ from mofgap.crystals.single import crystal_of
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.gap.attribution import Attribution, attribute
 from mofgap.gap.predictor import GapPredictor, Predictions, load_model
+from mofgap.screening.row import printable
 from mofgap.whole_file import whole_file, write_text
 
 if TYPE_CHECKING:
@@ -136,8 +137,7 @@ def explained(
     predictor = model if isinstance(model, GapPredictor) else load_model(model, "cpu")
     how = replace(preparation, primitive_cell=False)
     crystal = crystal_of(structure, disorder=disorder, max_atoms=max_atoms, preparation=how)
-    if not crystal.structure_id:
-        crystal = replace(crystal, structure_id="structure")
+    crystal = replace(crystal, structure_id=printable(crystal.structure_id) or "structure")
     found = attribute(predictor.model, crystal, predictor.device)
     # The cell that a screening predicts: two copies of it would hide an odd number of electrons.
     unit = to_primitive(crystal) if preparation.primitive_cell else crystal
@@ -163,5 +163,5 @@ def _warnings(predictor: GapPredictor, crystal: Crystal, unit: Crystal, predicte
 
 def paths_of(folder: Path, stem: str) -> list[Path]:
     """The files of an explanation, one for each of `KINDS`."""
-    begin = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    begin = printable(stem).encode()[:LONGEST_STEM].decode(errors="ignore")
     return [folder / f"{begin}-explained{kind}" for kind in KINDS]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import mofgap
 from mofgap.__main__ import app
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
-from mofgap.explanation.explanation import Explanation
+from mofgap.explanation.explanation import KINDS, Explanation
 from mofgap.explanation.files import atom_table, cif_with_shares, element_table, extended_xyz
 from mofgap.explanation.picture import drawn, save, view
 from mofgap.gap.attribution import Attribution
@@ -217,6 +218,16 @@ def test_a_long_name_is_cut(tmp_path: Path) -> None:
     paths = found.write(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(paths)
     assert imread(paths[-1]).min() != imread(paths[-1]).max()
+
+
+def test_command_takes_names_that_are_no_text(tmp_path: Path, model_folder: Path) -> None:
+    cif = tmp_path / os.fsdecode(b"a\xff.cif")
+    cif.write_text(write_cif(CRYSTAL))
+    arguments = ["explain", str(cif), "--model", str(model_folder), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"a\ufffd-explained{kind}" for kind in KINDS}
 
 
 def test_command_names_the_file_it_cannot_read(tmp_path: Path, model_folder: Path) -> None:
