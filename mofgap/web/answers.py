@@ -112,4 +112,4 @@ UPLOAD_FAULTS = _faults(
 )
 LOST = _faults({404: "No such screening.", 422: "A parameter is wrong."})
 LOST_OR_FOREIGN = LOST | _faults(_FOREIGN)
-EARLY = _faults({409: "The screening is not done."})
+EARLY = _faults({409: "The screening is not done, or has failed."})

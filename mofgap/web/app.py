@@ -270,6 +270,8 @@ async def report(
     request: Request, job: Found, download: Annotated[bool, Query(description=_DOWNLOAD)] = False
 ) -> Response:
     """The screening as one page, with its structures in 3D, that needs no network."""
+    if job.fault is not None:
+        raise RequestError(409, job.fault.words)
     if job.state != "done":
         raise RequestError(409, "the screening is not done; ask again when it is")
     path = await job.report(request.app.state.queue)

@@ -212,6 +212,13 @@ def test_a_screening_is_watched_fetched_and_removed(
     assert client.get(f"{at}/table.exe").status_code in (404, 422)
 
 
+def test_who_asks_for_the_report_of_a_failed_screening_is_told_why(client: TestClient) -> None:
+    name = finished(client, files([], ("folder/notes.txt", b"x")))
+    why = client.get(f"/api/screenings/{name}").json()["error"]
+    report = client.get(f"/api/screenings/{name}/report")
+    assert report.status_code == 409 and report.json()["detail"] == why != ""
+
+
 def test_a_stop_while_files_are_unpacked_leaves_none(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
