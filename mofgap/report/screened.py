@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import gemmi
 import pandas as pd
 
-from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, window_of
+from mofgap.screening.table import ScreeningTableError, Window, coverage_of, lacking, window_of, with_names
 
 NEEDED = ("rank", "file", "structure_id", "status", "reason", "formula", "gap_ev", "gap_std_ev", "warnings")
 
@@ -70,9 +70,7 @@ def screened(frame: pd.DataFrame, name: str = "table") -> Screened:
         raise ScreeningTableError(f"{name}: the table has no rows; screen again, without --novelty drop")
     if doubled := frame.columns[frame.columns.duplicated()].tolist():
         raise ScreeningTableError(f"{name}: the column {doubled[0]} occurs twice; keep one of them")
-    frame = frame.reset_index(drop=True).assign(
-        **{key: frame[key].fillna("").astype(str).to_numpy() for key in ("file", "structure_id")}
-    )
+    frame = with_names(frame.reset_index(drop=True))
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     ranked = frame[has_gap].sort_values("rank", kind="stable")
     return Screened(frame, ranked, frame[~has_gap], coverage_of(frame))

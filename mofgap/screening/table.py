@@ -261,6 +261,12 @@ def lacking(frame: pd.DataFrame, needed: Iterable[str]) -> str:
     return f"no column {missing[0]}; give a table that mofgap screen wrote" if missing else ""
 
 
+def with_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with its files and structure ids as texts, also where pandas took them for numbers."""
+    names = ("file", "structure_id")
+    return frame.assign(**{name: frame[name].astype("object").fillna("").astype("str") for name in names})
+
+
 def coverage_of(frame: pd.DataFrame) -> str:
     """Coverage of the intervals in percent, as their columns are named; empty where there are none."""
     found = (re.fullmatch("gap_lo(.+)_ev", str(name)) for name in frame.columns)

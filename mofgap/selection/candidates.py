@@ -16,7 +16,7 @@ from mofgap.crystals.formats import base_of, without_ending
 from mofgap.datasets.label_table import read_label_table
 from mofgap.gap.novelty_warnings import UNCALIBRATED
 from mofgap.screening.row import DECIMALS, warnings_of
-from mofgap.screening.table import lacking, read_table, windows_of
+from mofgap.screening.table import lacking, read_table, windows_of, with_names
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.columns import Floats
 from mofgap.uncertainty.unbalanced import UNBALANCED_STD
@@ -118,6 +118,7 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
     frame.attrs = attrs  # a new frame has none
     if lacks := lacking(frame, NEEDED):
         raise CandidateError(f"{name}: {lacks}")
+    frame = with_names(frame)
     has_gap = (frame.status != "failed") & frame.gap_ev.notna() & frame.gap_std_ev.notna()
     # A structure that was screened twice is one candidate.
     own = frame.loc[has_gap, ["file", "structure_id", "gap_ev", "formula"]]

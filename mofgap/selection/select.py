@@ -268,7 +268,7 @@ def _read_again(
     frame: pd.DataFrame, disorder: Disorder, folders: Sequence[Path], preparation: PreparationConfig
 ) -> tuple[dict[int, Crystal], list[str]]:
     """The crystals of a table by row, and why the others are none."""
-    names = list(zip(frame.file.astype(str), frame.structure_id.astype(str), strict=True))
+    names = list(zip(frame.file, frame.structure_id, strict=True))
     row_of = dict(zip(names, frame.index, strict=True))
     expected = dict(zip(names, zip(frame.formula, frame.n_atoms.fillna(-1), strict=True), strict=True))
     why: dict[Key, str] = {}

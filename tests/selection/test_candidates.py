@@ -11,6 +11,7 @@ from mofgap.screening.table import ScreeningTableError, write_table
 from mofgap.selection.candidates import (
     GOALS,
     CandidateError,
+    candidates_for,
     quality,
     read_candidates,
     with_quality,
@@ -46,6 +47,14 @@ def test_every_format_gives_the_same_candidates(extension: str, tmp_path: Path) 
     frame = read_candidates(tmp_path / f"t{extension}")
     assert frame.structure_id.tolist() == ["=a", "b", "c"]
     assert frame.gap_ev.tolist() == [3.0, 2.0, 2.5] and frame.n_atoms.tolist() == [1, 1, 1]
+
+
+def test_names_that_pandas_took_for_numbers_are_texts(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.csv", [row("777", 2.0, 0.4, 0.9, 0.5), row("778", 3.0, 0.8, 0.1, 1.0)])
+    frame = pd.read_csv(tmp_path / "a.csv")
+    (tmp_path / "labels.csv").write_text("structure_id,gap_ev\n777,1.0\n")
+    found = candidates_for(frame, "explore", None, "keep", tmp_path / "labels.csv")
+    assert found.structure_id.tolist() == ["778"]
 
 
 def test_order_and_repetition_of_rows_do_not_matter(tmp_path: Path) -> None:
