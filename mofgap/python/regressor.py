@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mofgap.choices import Device
 from mofgap.configuration import ConfigurationError
+from mofgap.crystals.convert import is_one
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
 from mofgap.crystals.single import crystal_of
@@ -119,8 +120,8 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFrame:
     """The table that a training reads, all rows in the split ``train``."""
-    if isinstance(structures, str):
-        raise ValueError(f"{structures!r} is one text; give a list of structures or of paths")
+    if is_one(structures) or not hasattr(structures, "__len__"):
+        raise ValueError(f"expected a list of structures or of paths, not {type(structures).__name__}")
     if gap_ev.shape != (len(structures),):
         raise ValueError(f"{len(structures)} structures need as many gaps, not an array {gap_ev.shape}")
     if not len(structures):

@@ -196,8 +196,9 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         mofgap.screen(structures, model=estimator)
     with pytest.raises(ValueError, match="as many gaps"):
         estimator.fit(structures, gaps[:2])
-    with pytest.raises(ValueError, match="'cifs' is one text; give a list"):
-        estimator.fit("cifs", gaps)
+    for what in ("cifs", Path("cifs"), to_ase(structures[0]), iter(structures)):
+        with pytest.raises(ValueError, match="expected a list of structures or of paths, not"):
+            estimator.fit(what, gaps)
     with pytest.raises(ValueError, match="are they in meV"):
         estimator.fit(structures, 1000 * gaps)
     with pytest.raises(ValueError, match="gap 4 is 2500, and no solid has more than 25 eV"):
