@@ -12,9 +12,9 @@ from pandas.plotting import PlotAccessor
 
 from mofgap.choices import N_CARDS
 from mofgap.report.formula import with_subscripts
+from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import functional, ranking_words
 from mofgap.screening.origin import N_COPIES, N_NOVEL, N_ROWS, origin_of
-from mofgap.screening.rank import check_window
 from mofgap.screening.row import shortened, warnings_of
 from mofgap.screening.table import Window, coverage_of, lacking, read_table, window_of, window_words
 
@@ -108,7 +108,7 @@ class Screening(pd.DataFrame):
         from mofgap.report.file import write_report
 
         if window is not None:
-            check_window(*window)
+            window = ScreeningConfig(window=window).window
         frame = pd.DataFrame(self)
         frame.attrs = self.attrs  # a new frame has none
         write_report(Path(path), frame, command="table.report()", window=window, cards=cards)

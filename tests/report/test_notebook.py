@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import mofgap
+from mofgap.configuration import ConfigurationError
 from mofgap.report.notebook import Screening
 from mofgap.screening.row import FIELDS, Row
 from mofgap.screening.table import to_frame, write_table
@@ -52,6 +53,12 @@ def test_a_page_that_cannot_be_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=r"a page ends in .html|cards must be 0 or more, not -1"):
         screening(row(1, "a")).report(path, **wrong)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("window", [(3.0, 1.8), (1.8,), "1.8 3.0"])
+def test_what_is_no_window_is_refused_as_in_a_screening(window: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="window"):
+        screening(row(1, "a")).report(tmp_path / "page.html", window=window)
 
 
 def test_rich_table_shows_the_best_rows_and_counts_the_others() -> None:
