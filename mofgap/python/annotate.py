@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from mofgap.crystals.convert import is_one
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.shipped import DEFAULT_MODEL
 
@@ -31,7 +32,7 @@ def annotate(atoms: Any, model: GapPredictor | str = DEFAULT_MODEL, **how: Any) 
         ModelError: If the model does not exist or is damaged.
     """
     predictor = model if isinstance(model, GapPredictor) else load_model(model)
-    items: list[Atoms] = [atoms] if hasattr(atoms, "get_cell") else list(atoms)
+    items: list[Atoms] = [atoms] if is_one(atoms) else list(atoms)
     for item in items:
         if not hasattr(item, "info"):
             raise TypeError(f"expected ASE Atoms, not {type(item).__name__}")

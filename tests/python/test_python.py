@@ -180,8 +180,9 @@ def test_gaps_are_written_into_atoms(tiny: GapPredictor, tmp_path: Path) -> None
     one = to_ase(crystals(1)[0])
     assert mofgap.annotate(one, tiny).info["gap_ev"] == pytest.approx(expected[0])
     assert len(mofgap.annotate(iter(atoms), tiny)) == 2
-    with pytest.raises(TypeError, match="Atoms"):
-        mofgap.annotate(["x.cif"], tiny)
+    for what, kind in ((["x.cif"], "str"), (Path("x.cif"), "PosixPath"), ({"x": one}, "dict")):
+        with pytest.raises(TypeError, match=f"expected ASE Atoms, not {kind}"):
+            mofgap.annotate(what, tiny)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
