@@ -49,6 +49,13 @@ def test_rows_that_no_model_can_compute_with_are_skipped(
     assert len(labels.skipped) == 1 and labels.skipped[0].startswith(f"{frame.structure_id[3]}: {reason}")
 
 
+def test_a_missing_gap_is_told_whatever_the_column_calls_it(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    gaps = pd.array([pd.NA, *tiny_frame.gap_ev[1:]], dtype="Float64")  # as of frame.convert_dtypes()
+    tiny_frame.assign(gap_ev=gaps).to_parquet(tmp_path / "table.parquet")
+    labels = read_labels(tmp_path / "table.parquet", None, "gap_ev", needed=())
+    assert labels.skipped == (f"{tiny_frame.structure_id[0]}: no gap_ev between 0 and 25 eV",)
+
+
 def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     tiny_frame.assign(split="train").to_parquet(tmp_path / "table.parquet")
     with pytest.raises(TableError, match="split 'val'"):
