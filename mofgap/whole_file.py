@@ -20,7 +20,7 @@ _DEAD_SECONDS = 7 * 24 * 3600
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary file to write, which becomes the file unless something fails.
+    """A temporary file to write, which becomes the file unless something fails; a link stays one.
 
     Args:
         path: The file; its folder is made if need be.
@@ -28,6 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Yields:
         Where to write.
     """
+    path = _behind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     try:
@@ -43,7 +44,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which replaces the folder unless something fails; a link stays one."""
-    folder = folder.resolve() if folder.is_symlink() else folder
+    folder = _behind(folder)
     partial, old = (folder.with_name(f".{folder.name}.{uuid4().hex}.{kind}") for kind in ("partial", "old"))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             old.rename(folder)
         rmtree(partial, ignore_errors=True)
         rmtree(old, ignore_errors=True)
+
+
+def _behind(path: Path) -> Path:
+    """What a link leads to; other paths as they are."""
+    return path.resolve() if path.is_symlink() else path
 
 
 def _remove_left_over(folder: Path) -> None:

@@ -73,6 +73,16 @@ def test_a_folder_stays_where_its_replacement_is_interrupted(
     assert (folder / "part").read_text() == "first"
 
 
+def test_a_link_to_a_file_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "table.csv").symlink_to("scratch/table.csv")
+    for text in ("first", "second"):
+        with whole_file(tmp_path / "table.csv") as partial:
+            partial.write_text(text)
+        assert (tmp_path / "scratch" / "table.csv").read_text() == text
+    assert (tmp_path / "table.csv").is_symlink() and len(list(tmp_path.rglob("*"))) == 3
+
+
 def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "model").symlink_to("scratch")
