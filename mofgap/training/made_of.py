@@ -56,7 +56,10 @@ def check_adapted(asked: TrainingConfig, encoder: Path) -> None:
     if asked.modules is None:
         return
     architecture = read_json(encoder / DESCRIPTION).get("architecture", DEFAULT_ARCHITECTURE)
-    had = encoder_class(architecture).adaptable  # imports torch
+    try:
+        had = encoder_class(architecture).adaptable  # imports torch
+    except (ValueError, AttributeError):  # an unknown name, or none
+        return
     if unknown := [name for name in asked.modules if name not in had]:
         words = f"a block of the encoder has the layers {', '.join(had)}, not {', '.join(unknown)}"
         raise ConfigurationError(words, key="modules")

@@ -26,6 +26,13 @@ def test_a_block_or_layer_that_the_encoder_lacks_is_refused(asked: TrainingConfi
         check_adapted(asked, shipped_folder("models") / "crystal-transformer")
 
 
+@pytest.mark.parametrize("architecture", ["nosuch", None, 3])
+def test_nothing_is_checked_where_a_description_is_damaged(tmp_path: Path, architecture: object) -> None:
+    described = {"encoder": {"n_blocks": 5}, "architecture": architecture}
+    (tmp_path / "encoder.json").write_text(json.dumps(described))
+    check_adapted(TrainingConfig(modules=("query",)), tmp_path)
+
+
 def test_what_the_model_to_start_from_keeps_is_said(tmp_path: Path) -> None:
     made_of = {"method": "balora", "rank": 4, "head_hidden": 256, "prior_rate": 0.1}
     made_of["target_modules"] = [r"blocks\.(0|1)\.(conv\.lin1|lin)"]
