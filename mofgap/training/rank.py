@@ -113,10 +113,10 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.output.exists():
         parser.error(f"{asked.output} exists; name a new folder")
-    model, about, calibration, novelty = read_model(find_model(asked.model))
-    model.drop_members()
-    model.drop_correction()
     try:
+        model, about, calibration, novelty = read_model(find_model(asked.model))
+        model.drop_members()
+        model.drop_correction()
         cut, shares = with_lower_rank(model, asked.rank)
         if asked.blocks:
             cut, novelty = with_fewer_blocks(cut, asked.blocks, novelty)

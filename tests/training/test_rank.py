@@ -90,3 +90,12 @@ def test_no_model_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(SystemExit):
         rank.main()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["rank", "qmof-pbee", "2", "-o", str(tmp_path / "new")])
+    with pytest.raises(SystemExit):
+        rank.main()
+    assert "did you mean 'qmof-pbe'?" in capsys.readouterr().err
