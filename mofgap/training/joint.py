@@ -306,11 +306,7 @@ def _made_of(
         "start": sha256_of(found.weights),
         **table_digests(frame),
         "labels": hashlib.sha256(gap_ev.numpy().tobytes() + atoms.numpy().tobytes()).hexdigest(),
-        **{
-            f"from {folder.name} {i}": str(read_config(folder)["digest"])
-            for folders in earlier
-            for i, folder in enumerate(folders)
-        },
+        "earlier trainings": digest([[read_config(each)["digest"] for each in of] for of in earlier]),
     }
 
 

@@ -260,7 +260,7 @@ def _made_of(
     return {
         "settings": digest(config, model_config),
         "start": sha256_of(weights),
-        **{f"member {i}": sha256_of(each / CONFIG) for i, each in enumerate(ensemble_with)},
+        "members": digest([sha256_of(each / CONFIG) for each in ensemble_with]),
         **table_digests(frame),
         "labels": hashlib.sha256(frame[labels.target].to_numpy(dtype=np.float64).tobytes()).hexdigest(),
         # By which the folds are dealt, where there is no val.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ def test_a_training_goes_on_from_an_earlier_one(
         one, two, half = (load_file(folder / "model.safetensors")["head.out.weight"] for folder in folders)
         assert not torch.equal(one, two)
         torch.testing.assert_close(half, (one + two) / 2)
+    with pytest.raises(TrainingError, match="with other earlier trainings"):
+        run(frame, tmp_path / "second", found, resume=True)
     with pytest.raises(ModelError, match="other settings"):
         train_joint(frame, tmp_path / "other", found, replace(CONFIG, head_hidden=8), **how)
 
@@ -164,7 +167,13 @@ def test_a_training_takes_the_mean_with_other_models(
     made_of = GapModelConfig(encoder_settings=asdict(tiny_encoder), head_hidden=12, rank=2)
     config, start = FinetuneConfig(epochs=1, batch_atoms=60), found.weights
 
-    def trained(rows: pd.DataFrame, name: str, level: str = "unknown") -> GapModel:
+    def trained(
+        rows: pd.DataFrame,
+        name: str,
+        level: str = "unknown",
+        members: Sequence[Path] = others,
+        resume: bool = False,
+    ) -> GapModel:
         table = tmp_path / f"{name}.parquet"
         rows.to_parquet(table)
         labels = read_labels(table, None, "gap_ev", needed=("train",))
@@ -175,7 +184,8 @@ def test_a_training_takes_the_mean_with_other_models(
             config,
             start,
             About(name, level_of_theory=level),
-            others,
+            members,
+            resume=resume,
             compute=CPU,
         )
         return read_model(tmp_path / name)[0]
@@ -184,6 +194,10 @@ def test_a_training_takes_the_mean_with_other_models(
     for member, other in zip(model.members, others, strict=True):
         expected = load_file(other / "model.safetensors")["head.out.weight"]
         torch.testing.assert_close(member.head.out.weight, expected, atol=1e-3, rtol=1e-3)
+    trained(frame, "both", resume=True)
+    for fewer in (others[:1], []):
+        with pytest.raises(TrainingError, match="with other members"):
+            trained(frame, "both", members=fewer, resume=True)
     with pytest.raises(TrainingError, match="val"):
         trained(frame[frame.split == "train"], "without")
     with pytest.raises(ModelError, match="predicts gaps of PBE, not of PBE0"):
