@@ -105,11 +105,11 @@ def describe_anew(folder: Path, about: About) -> None:
     Raises:
         ModelError: If ``folder`` holds no model.
     """
-    text, before = card_of(folder), read_config(folder)["about"]
+    text, before = f"\n{card_of(folder)}", read_config(folder)["about"]
     rename(folder, about)
     for old, new in zip(_about_lines(before), _about_lines(read_config(folder)["about"]), strict=True):
-        text = text.replace(old, new, 1)
-    (folder / CARD).write_text(text, encoding="utf-8")
+        text = text.replace(f"\n{old}\n", f"\n{new}\n", 1)  # whole lines: a word may stand elsewhere too
+    (folder / CARD).write_text(text.removeprefix("\n"), encoding="utf-8")
 
 
 def _substituted(model: dict[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mofgap.gap.folder import About, rename
 from mofgap.training.atoms import ATOM_TARGETS
-from mofgap.training.card import _SHOWN, write_card, write_encoder_card
+from mofgap.training.card import _SHOWN, describe_anew, write_card, write_encoder_card
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.result import TrainingResult
@@ -54,3 +55,15 @@ def test_the_card_of_a_model_names_the_epoch_that_val_chose(tmp_path: Path, mode
     write_card(folder, Labels(frame, "gap_ev", ()), outcome, FinetuneConfig(), "mofgap train")
     card = (folder / "card.md").read_text()
     assert "The epoch was chosen on val. It was epoch 2." in card and "| structures | 12345 |" in card
+
+
+def test_a_citation_is_replaced_where_it_stands(tmp_path: Path, model_folder: Path) -> None:
+    """And not where the name or the level holds the same word."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(model_folder, folder)
+    rename(folder, About("PBE of us", level_of_theory="PBE", citation="PBE"))
+    labels = Labels(pd.DataFrame({"split": ["train"] * 3}), "gap_ev", ())
+    write_card(folder, labels, TrainingResult({}, 1.0, 10), FinetuneConfig(), "mofgap train")
+    describe_anew(folder, About("PBE of us", level_of_theory="PBE", citation="Somebody 2026"))
+    lines = (folder / "card.md").read_text().splitlines()
+    assert lines[0] == "# PBE of us" and "labels: PBE." in lines[2] and "Somebody 2026" in lines
