@@ -275,7 +275,7 @@
 
   function csv() {
     const rows = order.filter((i) => selected.has(i)).map((i) => data.values.map((values) => csvField(values[i])));
-    return [data.columns, ...rows].map((fields) => fields.join(",")).join("\n") + "\n";
+    return [data.columns.map(csvField), ...rows].map((fields) => fields.join(",")).join("\n") + "\n";
   }
 
   function download() {
