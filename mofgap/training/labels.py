@@ -153,7 +153,7 @@ def _faulty(frame: pd.DataFrame) -> tuple[str, ...]:
 def _usable_rows(frame: pd.DataFrame, target: str, path: Path) -> tuple[pd.DataFrame, list[str]]:
     """The rows with a gap and a structure that a model can use, and why the others are left out."""
     gaps = pd.to_numeric(frame[target], errors="coerce").astype(np.float64)
-    usable = np.isfinite(gaps) & (gaps >= 0) & (gaps <= MAX_GAP_EV)
+    usable = gaps.between(0, MAX_GAP_EV)
     _check_gaps(gaps, usable, target, path)
     why = f"no {target} between 0 and {MAX_GAP_EV:g} eV"
     reasons = [f"{name}: {why}" for name in frame.structure_id[~usable]]
