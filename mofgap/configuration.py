@@ -156,8 +156,11 @@ def _plain_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
         raise ConfigurationError(f"{what}; check the path, and name a YAML file") from error
-    values: dict[str, Any] = with_shipped(overridden(_parsed(text), overrides))
-    return values
+    values = overridden(_parsed(text), overrides)
+    try:
+        return with_shipped(values)  # type: ignore[no-any-return]
+    except FileNotFoundError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def overridden(values: Any, overrides: Iterable[str]) -> dict[str, Any]:
@@ -263,7 +266,7 @@ def _parsed(text: str) -> Any:
         raise ConfigurationError(
             f"{where}{(error.problem or 'no YAML').splitlines()[0]}; correct that line"
         ) from error
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, KeyError, RecursionError) as error:  # a wrong value, or one too deep
         raise ConfigurationError(
             f"no YAML: {str(error).splitlines()[0]}; mofgap config prints an example"
         ) from error

@@ -174,6 +174,9 @@ def test_a_file_with_overrides(tmp_path: Path) -> None:
         ("- a", [], "expected keys with values, got ['a']"),
         ("? [a, b]\n: 1", [], "not to be read: "),
         ("name: &a [*a]", [], "not to be read: "),
+        ("[" * 3000, [], "no YAML: maximum recursion depth"),
+        ("name: !!bool x", [], "no YAML: "),
+        ("name: shipped:nosuch/table.csv", [], "this installation of mofgap carries no nosuch"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
