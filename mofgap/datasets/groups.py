@@ -90,7 +90,7 @@ def group_of(frame: pd.DataFrame, column: str = "group") -> pd.Series:
     else:
         formulas = frame.structure_id.map(refcode_family).tolist()
     found = pd.Series(group_names(formulas, families_of(frame)), frame.index, dtype=object)
-    return (found if given is None else given.where(given.notna(), found)).astype(str)
+    return (found if given is None else given.astype(object).where(given.notna(), found)).astype(str)
 
 
 def group_names(formulas: Sequence[str], families: Sequence[str | Collection[str]]) -> list[str]:

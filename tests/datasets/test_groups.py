@@ -79,6 +79,13 @@ def test_a_structure_without_a_group_is_one_of_its_own() -> None:
     assert group_of(frame.drop(columns="group")).tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("kind", ["Int64", "category"])
+def test_groups_of_any_kind_of_column_are_text(kind: str) -> None:
+    groups = pd.Series([7, None, 8], dtype="Int64").astype(kind)
+    frame = pd.DataFrame({"structure_id": ["a", "b", "c"], "group": groups})
+    assert group_of(frame).tolist() == ["7", "b", "8"]
+
+
 def test_determinations_of_one_substance_are_a_group_where_none_is_given() -> None:
     frame = pd.DataFrame({"structure_id": ["VOGTIV_clean_h", "VOGTIV02_clean_h", "MOF-5", "qmof-1"]})
     assert group_of(frame).tolist() == ["VOGTIV", "VOGTIV", "MOF-5", "qmof-1"]
