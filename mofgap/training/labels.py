@@ -182,7 +182,7 @@ def _with_split(
     given = frame.columns
     if column in given:
         frame = frame.assign(split=frame[column])
-        unknown = sorted(map(str, set(frame.split) - set(SPLITS)))
+        unknown = sorted(set(map(str, frame.split)) - set(SPLITS))  # lists have no hash
         if unknown and needed:
             empty = frame.structure_id[frame.split.isna()].tolist()
             cure = f"; fill the empty cell of {empty[0]}" if empty else ""

@@ -62,6 +62,13 @@ def test_a_table_without_validation_rows_is_refused(tmp_path: Path, tiny_frame: 
         read_labels(tmp_path / "table.parquet", None, "gap_ev")
 
 
+def test_a_column_of_lists_is_no_split(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    path = tmp_path / "table.parquet"
+    tiny_frame.to_parquet(path)
+    with pytest.raises(TableError, match=r"table\.parquet: cell_angstrom may be train, val, test, not '\["):
+        read_labels(path, None, "gap_ev", split_column="cell_angstrom")
+
+
 def test_identifiers_of_a_table_are_text_and_there(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
     path, numbers = tmp_path / "table.parquet", range(len(tiny_frame))
     tiny_frame.assign(structure_id=numbers).to_parquet(path)
