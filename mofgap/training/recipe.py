@@ -96,8 +96,8 @@ def train(
     Raises:
         TrainingError: If ``folder`` holds a model or training and ``resume`` is False, or holds a training
             with other labels, structures or settings. It is also raised if a new model is given 0 epochs.
-            Without split val it is also raised if there are models in ``ensemble_with`` or ``compute`` asks
-            for several nodes.
+            Without split val it is also raised if there are models in ``ensemble_with``, ``compute`` asks
+            for several nodes, or ``config`` has a patience.
         ModelError: If ``start`` does not fit or cannot be loaded, or `member` refuses an ``ensemble_with``.
     """
     begin = partial(begin_model, model_config, start, config, about.level_of_theory)
@@ -108,7 +108,7 @@ def train(
     held_out = labels.frame.structure_id[labels.frame.split != "train"].tolist()
     members = [member(each, begun.model, about.level_of_theory, held_out) for each in ensemble_with]
     if not labels.positions("val"):
-        compute = _without_val(compute, ensemble_with)
+        compute = _without_val(compute, ensemble_with, config.patience)
     work, made_of = folder / WORK, _made_of(labels, model_config, config, start, ensemble_with)
     lock(work, made_of | compute.decisive, resume=resume)
     store = cached_store(labels.frame, begun.model.graph_config, cache)
@@ -136,12 +136,15 @@ def check_model_folder(folder: Path, *, resume: bool) -> None:
     check_folder(folder / WORK, resume=resume)
 
 
-def _without_val(compute: Compute, ensemble_with: Sequence[Path]) -> Compute:
+def _without_val(compute: Compute, ensemble_with: Sequence[Path], patience: int | None) -> Compute:
     """The compute settings for cross-fitting: one process, since others would end with the first training.
 
     Raises:
-        TrainingError: If ``compute`` asks for several nodes, or there are models in ``ensemble_with``.
+        TrainingError: If ``compute`` asks for several nodes, there are models in ``ensemble_with``, or
+            ``patience`` is given.
     """
+    if patience is not None:
+        raise TrainingError("without a split val nothing stops a training early: leave out --patience")
     if compute.nodes > 1:
         raise TrainingError("without a split val a training runs on one node: leave out --nodes")
     if compute.devices > 1 and int(os.environ.get("SLURM_PROCID", "0")) > 0:

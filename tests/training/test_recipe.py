@@ -299,7 +299,12 @@ def test_of_the_processes_of_srun_the_first_alone_trains_without_val(
     compute = Compute("cpu", devices=2, progress=False)
     monkeypatch.setenv("SLURM_PROCID", "1")
     with pytest.raises(SystemExit) as end:
-        _without_val(compute, ())
+        _without_val(compute, (), None)
     assert not end.value.code
     monkeypatch.setenv("SLURM_PROCID", "0")
-    assert _without_val(compute, ()).devices == 1
+    assert _without_val(compute, (), None).devices == 1
+
+
+def test_patience_needs_validation_rows() -> None:
+    with pytest.raises(TrainingError, match="nothing stops a training early: leave out --patience"):
+        _without_val(Compute("cpu"), (), patience=3)
