@@ -14,6 +14,9 @@ BATCH_ATOMS = 4000
 N_SAMPLES = 32
 """Draws of a spread that is drawn, unless another number is given."""
 
+MAX_SEED = 2**64 - 1
+"""Torch takes no larger seed."""
+
 N_CARDS = 12
 """Candidates that get a card of their own on the page of a screening."""
 

@@ -11,7 +11,16 @@ from typing import Annotated, Any
 
 from pydantic import AllowInfNan, BeforeValidator, Field
 
-from mofgap.choices import BATCH_ATOMS, MAX_ATOMS, N_SAMPLES, Device, Disorder, Uncertainty, check_draws
+from mofgap.choices import (
+    BATCH_ATOMS,
+    MAX_ATOMS,
+    MAX_SEED,
+    N_SAMPLES,
+    Device,
+    Disorder,
+    Uncertainty,
+    check_draws,
+)
 from mofgap.configuration import ConfigurationError, schema
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.plain_words import settings_of
@@ -71,7 +80,7 @@ class ScreeningConfig(PreparationConfig):
         description="Number of draws for weights and rows. 0 leaves out the epistemic part of any kind.",
         ge=0,
     )
-    seed: int = Field(0, description="Seed of the draws.", ge=0)
+    seed: int = Field(0, description="Seed of the draws.", ge=0, le=MAX_SEED)
     max_atoms: int = Field(
         MAX_ATOMS,
         description="Largest cell that is accepted.",

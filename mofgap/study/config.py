@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.json_schema import SkipJsonSchema
 
-from mofgap.choices import BATCH_ATOMS, Adaptation, Alpha, Noise
+from mofgap.choices import BATCH_ATOMS, MAX_SEED, Adaptation, Alpha, Noise
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.crystals.elements import atomic_number
 from mofgap.nearest import hint
@@ -48,7 +48,10 @@ class DataConfig:
     n_test: int | None = Field(None, description="At most so many rows of test; null takes all.", ge=2)
     cache: Path | None = Field(None, description="Folder that keeps graphs for other runs.")
     seed: int = Field(
-        0, description="Seed of grouped splits, and of the choice of rows under n_val and n_test.", ge=0
+        0,
+        description="Seed of grouped splits, and of the choice of rows under n_val and n_test.",
+        ge=0,
+        le=MAX_SEED,
     )
 
 
@@ -192,7 +195,7 @@ class PredictionConfig:
     neighbour_correction: bool = Field(
         False, description="Also predict with the neighbour correction, every method alike."
     )
-    seed: int = Field(0, description="Seed of the draws.", ge=0)
+    seed: int = Field(0, description="Seed of the draws.", ge=0, le=MAX_SEED)
     batch_atoms: int = Field(BATCH_ATOMS, description="Atoms predicted at once.", ge=1)
 
     def __post_init__(self) -> None:
@@ -222,7 +225,7 @@ class JudgementConfig:
     level: float = Field(0.95, description="Level of the bootstrap intervals.", gt=0.0, lt=1.0)
     n_draws: int = Field(1000, description="Resamplings of the bootstrap.", ge=10)
     n_bins: int = Field(10, description="Bins of the expected normalised calibration error.", ge=1)
-    seed: int = Field(0, description="Seed of the bootstrap.", ge=0)
+    seed: int = Field(0, description="Seed of the bootstrap.", ge=0, le=MAX_SEED)
 
 
 @schema

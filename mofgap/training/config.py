@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field, NonNegativeInt
 
-from mofgap.choices import Adaptation, Alpha, Device, Noise, Precision, Strategy
+from mofgap.choices import MAX_SEED, Adaptation, Alpha, Device, Noise, Precision, Strategy
 from mofgap.configuration import ConfigurationError, part, schema
 from mofgap.encoders.registry import DEFAULT_ARCHITECTURE, ENCODERS, registered
 
@@ -94,7 +94,7 @@ class FinetuneConfig:
         True,
         description=f"Fit the neighbour correction, which needs {MIN_CORRECTION_ROWS} training structures.",
     )
-    seed: int = Field(0, description="Seed of initialisation, order and noise.", ge=0)
+    seed: int = Field(0, description="Seed of initialisation, order and noise.", ge=0, le=MAX_SEED)
 
 
 @schema
@@ -155,7 +155,7 @@ class PretrainConfig:
     mask_weight: float = Field(
         0.1, description="Weight of the masked-element loss relative to the regression losses.", ge=0.0
     )
-    seed: int = Field(0, description="Seed of initialisation, order and masks.", ge=0)
+    seed: int = Field(0, description="Seed of initialisation, order and masks.", ge=0, le=MAX_SEED)
 
 
 @schema

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from mofgap.choices import MAX_ATOMS, Disorder
+from mofgap.choices import MAX_ATOMS, MAX_SEED, Disorder
 from mofgap.configuration import ConfigurationError, below, part, schema
 from mofgap.nearest import hint
 from mofgap.plain_words import settings_of
@@ -45,7 +45,7 @@ class LabelsConfig:
         f"families kept together; with a model to start from, fewer than {FEW_LABELS} labels are all trained "
         "on.",
     )
-    split_seed: int = Field(0, description="Seed of the splits that are drawn.", ge=0)
+    split_seed: int = Field(0, description="Seed of the splits that are drawn.", ge=0, le=MAX_SEED)
     all_rows: bool = Field(
         False,
         description="Train on every labelled structure, whatever its split. Error bars come from five more "

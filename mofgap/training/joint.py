@@ -24,7 +24,7 @@ from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mofgap.choices import BATCH_ATOMS
+from mofgap.choices import BATCH_ATOMS, MAX_SEED
 from mofgap.configuration import ConfigurationError, digest, part, schema
 from mofgap.counts import counted
 from mofgap.crystals.dataset import TableError, cached_store, read_table
@@ -81,7 +81,7 @@ class JointConfig:
         json_schema_extra={"unit": "angstrom"},
     )
     head_hidden: int = Field(256, description="Width of the gap heads.", ge=1)
-    seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0)
+    seed: int = Field(11, description="Seed of initialisation, order and dropout.", ge=0, le=MAX_SEED)
 
 
 class JointTraining(L.LightningModule):  # type: ignore[misc]

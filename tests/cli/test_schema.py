@@ -5,25 +5,31 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from dataclasses import is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
 import pytest
+import torch
 import typer
 from pydantic import Field, NonNegativeInt
 from typer.testing import CliRunner
 
 import mofgap
 from mofgap.__main__ import app
-from mofgap.choices import BATCH_ATOMS, UNCERTAINTIES
+from mofgap.choices import BATCH_ATOMS, MAX_SEED, UNCERTAINTIES
 from mofgap.cli import screen as verb
 from mofgap.cli.options import refused
 from mofgap.cli.schema import with_settings
 from mofgap.configuration import ConfigurationError, dump, from_dict, schema
-from mofgap.plain_words import choices, default_of, limits, meaning, settings_of
+from mofgap.plain_words import bounds, choices, default_of, limits, meaning, settings_of
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.levels import DEFAULT
 from mofgap.screening.row import DEFAULT_COVERAGE
+from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine.config import RunConfig, ShardedScreening
+from mofgap.training.config import PretrainConfig
+from mofgap.training.job import TrainingJob
+from mofgap.training.joint import JointConfig
 
 FIELDS = settings_of(ScreeningConfig)
 OPTIONS = inspect.signature(verb.screen).parameters
@@ -71,6 +77,20 @@ def test_limits_and_defaults_are_those_of_what_does_the_work() -> None:
     assert f"By default {DEFAULT}" in meaning(FIELDS["level"])
 
 
+@pytest.mark.parametrize("cls", [RunConfig, ComparisonConfig, TrainingJob, PretrainConfig, JointConfig])
+def test_no_seed_is_larger_than_torch_takes(cls: type) -> None:
+    places, n_seeds = [cls], 0
+    for place in places:
+        for name, field in settings_of(place).items():
+            kind = field.annotation
+            places += [each for each in (kind, *get_args(kind)) if is_dataclass(each)]
+            if name.endswith("seed"):
+                assert bounds(field) == {"ge": 0, "le": MAX_SEED}
+                n_seeds += 1
+    assert n_seeds
+    torch.manual_seed(MAX_SEED)
+
+
 def test_what_decides_the_rows_and_their_ranks_is_everything_else_than_where_and_how_fast() -> None:
     config = ScreeningConfig(window=(1.8, float("inf")), top=3)
     # By these names journals and shards hold them, those begun before included.
@@ -105,6 +125,7 @@ def test_an_open_end_of_a_window_is_infinite() -> None:
         ({"top": 0}, "top", "at least 1"),
         ({"seed": "5"}, "seed", "expected a whole number, got the text '5'"),
         ({"seed": True}, "seed", "expected a whole number, got true"),
+        ({"seed": 2**64}, "seed", "at most 18446744073709551615"),
     ],
 )
 def test_each_front_door_refuses_in_its_own_words(wrong: dict[str, Any], key: str, told: str) -> None:
