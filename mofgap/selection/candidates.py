@@ -64,8 +64,7 @@ def read_candidates(path: Path) -> pd.DataFrame:
 
     Raises:
         ScreeningTableError: If the file ``path`` does not exist, or is not a table of ``mofgap screen``.
-        CandidateError: If the table lacks a needed column, has rows of several models, or has no row with a
-            gap.
+        CandidateError: As `candidates_of`.
         OSError: If the file ``path`` cannot be read.
     """
     return candidates_of(read_table(path), str(path))
@@ -110,8 +109,8 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         name: What to call it.
 
     Raises:
-        CandidateError: If the table lacks a needed column, has rows of several models, or has no row with a
-            gap.
+        CandidateError: If the table lacks a needed column, has rows of several models or of none, or has no
+            row with a gap.
     """
     attrs = frame.attrs
     frame = pd.DataFrame(frame).drop(columns=list(SELECTED), errors="ignore").reset_index(drop=True)
@@ -131,10 +130,11 @@ def candidates_of(frame: pd.DataFrame, name: str = "the table") -> pd.DataFrame:
         raise CandidateError(
             f"{name}: no row has a gap and a standard deviation; see the column reason, or screen again"
         )
-    if frame.model.nunique() > 1:
-        raise CandidateError(
-            f"{name}: rows of several models ({', '.join(sorted(set(frame.model)))}); give those of one"
-        )
+    made_by = sorted(set(frame.model.astype("object").fillna("").astype("str")))
+    if "" in made_by:
+        raise CandidateError(f"{name}: a row with a gap has no model; name the one that made the table there")
+    if len(made_by) > 1:
+        raise CandidateError(f"{name}: rows of several models ({', '.join(made_by)}); give those of one")
     if len(twice):
         what = f"{twice[0][0]} [{twice[0][1]}] has rows with different gaps"
         raise CandidateError(f"{name}: {what}; give the table of one screening")

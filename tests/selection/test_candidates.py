@@ -12,6 +12,7 @@ from mofgap.selection.candidates import (
     GOALS,
     CandidateError,
     candidates_for,
+    candidates_of,
     quality,
     read_candidates,
     with_quality,
@@ -114,6 +115,14 @@ def test_what_is_no_table_of_candidates_is_refused(tmp_path: Path) -> None:
             read_candidates(tmp_path / name)
     with pytest.raises(ScreeningTableError, match="no such file"):
         read_candidates(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("empty", ["", None, np.nan])
+def test_rows_without_a_model_are_refused(empty: object) -> None:
+    frame = pd.DataFrame([plain_values(each) for each in ROWS[:3]])
+    for models in ([empty] * 3, ["m", empty, "m"]):
+        with pytest.raises(CandidateError, match=r"^the table: .* has no model"):
+            candidates_of(frame.assign(model=models))
 
 
 def test_of_several_windows_one_has_to_be_chosen(tmp_path: Path) -> None:
