@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -53,13 +54,14 @@ def json_rows(opened: Opened, most_bytes: int | None = None) -> Iterator[Row]:
         first = next(members, None)
         if first is None:
             raise JsonError("expected a list of objects, or an object that holds some")
-        if first not in _DATAFRAME or stream.peek() != "[":
-            yield from _rows_of_object(stream, members, first, most_bytes)
-            while stream.peek() == "{":  # JSON Lines
-                yield None, stream.value()
-            _check_end(stream)
+        is_split = first in _DATAFRAME and stream.peek() == "["
+        if is_split and (header := _header(opened, most_bytes)) is not None:
+            yield from _split_rows(opened, most_bytes, *header)
             return
-    yield from _split_rows(opened, most_bytes)
+        yield from _rows_of_object(stream, members, first, most_bytes)
+        while stream.peek() == "{":  # JSON Lines
+            yield None, stream.value()
+        _check_end(stream)
 
 
 def _check_end(stream: JsonStream) -> None:
@@ -126,9 +128,10 @@ def _is_one(name: str, value: Any) -> bool | None:
     return None
 
 
-def _split_rows(opened: Opened, most_bytes: int | None) -> Iterator[Row]:
+def _split_rows(
+    opened: Opened, most_bytes: int | None, columns: list[str], index: list[Any]
+) -> Iterator[Row]:
     """Rows of a dataframe whose names of columns may stand behind its data."""
-    columns, index = _header(opened, most_bytes)
     with opened() as file:
         stream = JsonStream(file, most_bytes)
         for name in stream.members():
@@ -144,25 +147,31 @@ def _split_rows(opened: Opened, most_bytes: int | None) -> Iterator[Row]:
                 yield (key if isinstance(key, str) else None), row
 
 
-def _header(opened: Opened, most_bytes: int | None) -> tuple[list[str], list[Any]]:
+def _header(opened: Opened, most_bytes: int | None) -> tuple[list[str], list[Any]] | None:
+    """Columns and index of a dataframe; None if the object lacks ``columns`` or ``data``, and has others."""
     columns: list[str] | None = None
     index: list[Any] = []
+    has_data = has_others = False
     with opened() as file:
         stream = JsonStream(file, most_bytes)
         for name in stream.members():
-            if name == "data":
-                for _ in stream.items():
-                    pass
-                continue
-            value = stream.value()
-            if name in ("columns", "index") and not isinstance(value, list):
-                raise JsonError(f"{name!r} is no list; write the dataframe in the orientation split")
-            if name == "columns":
-                columns = [str(column) for column in value]
-            elif name == "index":
-                index = value
-            if columns is not None and index:
+            if name == "data" and stream.peek() == "[":
+                has_data = True
+                if columns is None or not index:
+                    deque(stream.items(), maxlen=0)
+            else:
+                value = stream.value()
+                has_others |= name not in _DATAFRAME
+                if name in ("columns", "index") and not isinstance(value, list):
+                    raise JsonError(f"{name!r} is no list; write the dataframe in the orientation split")
+                if name == "columns":
+                    columns = [str(column) for column in value]
+                elif name == "index":
+                    index = value
+            if has_data and columns is not None and index:
                 break
-    if columns is None:
-        raise JsonError("a dataframe without columns; write it in the orientation split")
-    return columns, index
+    if has_data and columns is not None:
+        return columns, index
+    if has_others:
+        return None
+    raise JsonError("a dataframe without columns or data; write it in the orientation split")

@@ -151,6 +151,20 @@ def test_one_json_object_may_begin_with_another_than_its_structure(tmp_path: Pat
     assert_same(found, ONE)
 
 
+@pytest.mark.parametrize("first", [("data",), ("index", "data"), ("columns",), ("index", "columns")])
+def test_one_json_object_is_no_dataframe_that_lacks_columns_or_data(
+    tmp_path: Path, first: tuple[str, ...]
+) -> None:
+    text = json.dumps({key: [1, 2] for key in first} | {"structure": to_pymatgen(ONE).as_dict()})
+    for n in (1, 2):  # two are JSON Lines
+        (tmp_path / "a.json").write_text(text * n)
+        entries = list(read_all(tmp_path / "a.json"))
+        assert len(entries) == n
+        for found in entries:
+            assert isinstance(found, Crystal)
+            assert_same(found, ONE)
+
+
 @pytest.mark.parametrize("first", ["index", "data"])
 def test_json_lines_may_begin_with_a_column_that_a_dataframe_has_too(tmp_path: Path, first: str) -> None:
     """As those of pandas do, whose ``reset_index`` names a column ``index``."""
@@ -311,6 +325,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
         ("a.json", '{"lattice": {}, "sites": [{}]}', "bad-structure"),
         ("a.json", '{"columns": ["structure"], "index": 1, "data": []}', "bad-json"),
         ("a.json", '{"index": [1], "columns": 1, "data": []}', "bad-json"),
+        ("a.json", '{"index": [1], "columns": [1]}', "bad-json"),
         ("a.json", FAR_ELEMENT, "bad-structure"),
         ("a.xyz", "", "no-structures"),
         ("a.xyz", "words\n", "bad-xyz"),
