@@ -83,7 +83,7 @@ def read_log(path: Path) -> list[dict[str, str]]:
     """The rows of a training's ``metrics.csv``, one per epoch.
 
     Raises:
-        TrainingError: If the file ``path`` is damaged.
+        TrainingError: If the file ``path`` is missing or damaged.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -92,9 +92,10 @@ def read_log(path: Path) -> list[dict[str, str]]:
             _ = int(row["epoch"]), float(row["seconds"]), [float(value) for value in row.values() if value]
         if not rows:
             raise ValueError("it has no rows")
-    except (csv.Error, KeyError, TypeError, ValueError) as error:
+    except (FileNotFoundError, csv.Error, KeyError, TypeError, ValueError) as error:
+        what = "is missing" if isinstance(error, FileNotFoundError) else "is damaged"
         cure = f"delete {path.with_name(LAST)} to start the training again"
-        raise TrainingError(f"{path} is damaged: {cure}") from error
+        raise TrainingError(f"{path} {what}: {cure}") from error
     return rows
 
 
@@ -258,16 +259,18 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """Make sure that a training can start in a folder, or go on there.
 
     Raises:
-        TrainingError: If ``folder`` holds a training and ``resume`` is False, or a checkpoint or the log in
-            it is damaged.
+        TrainingError: If ``folder`` holds a training and ``resume`` is False, a checkpoint or the log in it
+            is damaged, or the log is missing.
     """
     if not any(folder.rglob(LAST)):  # also of a fold
         return
     if not resume:
         raise TrainingError(f"{folder} holds a training already: resume it, or choose another folder")
-    for name, read in ((LAST, read_checkpoint), (BEST, read_checkpoint), (LOG, read_log)):
+    for name in (LAST, BEST):
         if (folder / name).exists():
-            read(folder / name)
+            read_checkpoint(folder / name)
+    if (folder / LAST).exists():
+        read_log(folder / LOG)
 
 
 def fit(

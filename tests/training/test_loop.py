@@ -144,6 +144,17 @@ def test_a_damaged_log_is_named(tmp_path: Path, content: str) -> None:
     assert run(tmp_path, [2.0, 1.0], resume=True) == 1  # the cure works
 
 
+@pytest.mark.parametrize("val", [True, False])
+def test_a_missing_log_is_named_and_the_training_kept(tmp_path: Path, val: bool) -> None:
+    run(tmp_path, [2.0, 1.0], val=val)
+    (tmp_path / "metrics.csv").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for errors in ([2.0, 1.0], [2.0, 1.0, 0.5]):
+        with pytest.raises(TrainingError, match=r"metrics\.csv is missing: delete .*last\.ckpt"):
+            run(tmp_path, errors, val=val, resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_training_that_met_nan_has_ended(tmp_path: Path) -> None:
     errors = [1.0, math.nan, 0.5]
     assert run(tmp_path, errors, patience=2) == 0
