@@ -1,6 +1,5 @@
 """Which of several alternatives ``--disorder majority`` keeps."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 
 from mofgap.crystals.bonds import bond_graph
 from mofgap.crystals.cif import read_cif
-from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.formula import formula_sum
 from mofgap.crystals.inputs import read_all
 from mofgap.crystals.write import write_cif
@@ -56,58 +53,6 @@ def test_majority_keeps_a_disorder_group_whole():
     assert np.all(crystal.frac_coords[:, 1] == 0)
 
 
-# Atoms of a 1,4-phenylene: element, place along the axis that the ring turns about, and distance from it, Å.
-PHENYLENE = [("C", 1.39, 0.0), ("C", -1.39, 0.0)] + [
-    (element, side * along, around * off)
-    for element, along, off in (("C", 0.695, 1.204), ("H", 1.235, 2.139))
-    for side in (1, -1)
-    for around in (1, -1)
-]
-
-
-def rotated_rings(groups, degrees, occupancy, operations=("x,y,z",), cell_angstrom=14.0):
-    """A CIF of a dicarboxylate of zinc, its ring given once for each group, turned by an angle each."""
-    columns = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "disorder_group"]
-    columns += ["occupancy"] if occupancy is not None else []
-    rows = [(e, x, 0, 0, ".", 1) for e, x in (("C", 2.88), ("C", -2.88), ("Zn", 5.2), ("Zn", -5.2))]
-    rows += [("O", x, y, 0, ".", 1) for x in (3.5, -3.5) for y in (1.08, -1.08)]
-    rows += [(e, x, 0, 0, ".", 1) for e, x, off in PHENYLENE if not off]
-    for group, angle in zip(groups, np.radians(degrees), strict=True):
-        for e, x, off in PHENYLENE:
-            if off:
-                rows.append((e, x, off * np.cos(angle), off * np.sin(angle), group, occupancy))
-    lines = [f"_cell_length_{a} {cell_angstrom}" for a in "abc"]
-    lines += [f"_cell_angle_{a} 90" for a in ("alpha", "beta", "gamma")]
-    lines += ["loop_", "_symmetry_equiv_pos_as_xyz", *(f"'{op}'" for op in operations), "loop_"]
-    lines += [f"_atom_site_{name}" for name in columns]
-    for i, (e, x, y, z, group, share) in enumerate(rows):
-        at = [f"{v / cell_angstrom + 0.5:.5f}" for v in (x, y, z)]
-        lines.append(" ".join([f"{e}{i}", e, *at, str(group)] + ([str(share)] if len(columns) == 7 else [])))
-    return "data_ring\n" + "\n".join(lines) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("groups", "degrees", "occupancy", "operations"),
-    [
-        *(((1, 2), (0, angle), 0.5, ("x,y,z",)) for angle in (30, 60, 90)),
-        *(((".", "."), (0, angle), 0.5, ("x,y,z",)) for angle in (10, 15, 20, 30, 60, 90)),
-        ((1, 2, 3), (0, 60, 120), 0.333, ("x,y,z",)),
-        *(((-1,), (angle,), 0.5, ("x,y,z", "x,y,-z")) for angle in (15, 30, 60)),
-        *(((group,), (angle,), 0.5, ("x,y,z", "x,y,-z")) for group in (1, ".") for angle in (20, 30, 45)),
-        ((1, 2), (0, 60), None, ("x,y,z",)),
-        ((1, 2), (0, 60), "?", ("x,y,z",)),
-        ((1, 2), (0, 60), ".", ("x,y,z",)),
-        ((-1,), (30,), None, ("x,y,z", "x,y,-z")),
-    ],
-)
-def test_majority_keeps_one_orientation_of_a_ring_with_its_hydrogens(groups, degrees, occupancy, operations):
-    text = rotated_rings(groups, degrees, occupancy, operations)
-    crystal = majority(text)
-    assert formula_sum(crystal.atomic_numbers) == "C8 H4 O4 Zn2"
-    (failure,) = read_cif(text)
-    assert failure.reason.startswith("partial-occupancy")
-
-
 def test_neighbours_of_a_boron_cage_that_carbon_shares_both_stay():
     """Two corners of a carborane, each boron at 0.7 and carbon at 0.3; both are in rings of three."""
     corners = [np.roll((0.0, a, b * 1.618), k) for a in (-1, 1) for b in (-1, 1) for k in range(3)]
@@ -125,10 +70,6 @@ def test_neighbours_of_a_boron_cage_that_carbon_shares_both_stay():
     lines += [f"_atom_site_{name}" for name in columns]
     lines += [" ".join(map(str, row)) for row in rows]
     assert formula_sum(majority("data_cage\n" + "\n".join(lines) + "\n").atomic_numbers) == "B12"
-
-
-def test_a_group_without_an_alternative_or_occupancies_is_there():
-    assert formula_sum(only(read_cif(rotated_rings((1,), (0,), None))).atomic_numbers) == "C8 H4 O4 Zn2"
 
 
 def test_majority_leaves_out_what_is_mostly_absent():
@@ -232,103 +173,6 @@ def test_images_of_a_negative_group_exclude_each_other(group, formula):
     assert formula_kept(rows) == formula
 
 
-THREEFOLD = """data_split
-_cell_length_a 10
-_cell_length_b 10
-_cell_length_c 10
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-loop_
-_symmetry_equiv_pos_as_xyz
-x,y,z
--y,x-y,z
--x+y,-x,z
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Zn1 Zn 0.33333 0.66667 0.2 1
-C1 C 0.2 0.1 0.5 1
-Cl1 Cl {} {} 0.42 {}
-"""
-
-
-def test_an_atom_that_is_split_about_its_axis_is_one_atom():
-    """A Cl 0.17 Å off a three-fold axis, a third of it in each of three places, is whole without a choice."""
-    split = only(read_cif(THREEFOLD.format(0.35333, 0.67667, 0.3333)))
-    assert formula_sum(split.atomic_numbers) == "C3 Cl Zn"
-    assert split.frac_coords[-1] == pytest.approx([1 / 3, 2 / 3, 0.42], abs=1e-4)
-    assert any(text.startswith("split-sites: Cl1 (3 places); ") for text in split.warnings)
-
-
-@pytest.mark.parametrize(
-    "operations", ["-y,x,z\n-x,-y,z\ny,-x,z", "x-y,x,z\n-y,x-y,z\n-x,-y,z\ny-x,-x,z\ny,y-x,z"]
-)
-def test_places_near_an_axis_all_count(operations: str):
-    """A Cl 0.06 Å off a four-fold and a six-fold axis, whose places are near each other."""
-    n = operations.count("\n") + 2
-    text = THREEFOLD.format(0.006, 0, f"{1 / n:.4f}").replace("-y,x-y,z\n-x+y,-x,z", operations)
-    if n == 4:
-        text = re.sub(r"_cell_angle_gamma +120", "_cell_angle_gamma 90", text)
-    (found,) = read_cif(text)
-    assert isinstance(found, Crystal), found
-    assert any(note.startswith(f"split-sites: Cl1 ({n} places); ") for note in found.warnings)
-
-
-@pytest.mark.parametrize(
-    ("group", "position", "n"),
-    [
-        ("P 4", (0.025, 0, 0.3), 4),
-        ("P m -3 m", (0.025, 0, 0), 6),
-        ("P 4/m m m", (0.02, 0.006, 0), 8),
-        ("P 6/m m m", (0.03, 0, 0), 6),
-        ("P 6", (0.037, 0, 0.3), 6),
-    ],
-)
-def test_opposite_places_may_be_far_from_each_other(group: str, position: tuple[float, float, float], n: int):
-    """An O 0.2 to 0.37 Å off an axis, whose neighbouring places alone are within 0.4 Å."""
-    gamma = 120 if group.startswith("P 6") else 90
-    x, y, z = position
-    text = (
-        f"data_x\n_cell_length_a 10\n_cell_length_b 10\n_cell_length_c 10\n_cell_angle_alpha 90\n"
-        f"_cell_angle_beta 90\n_cell_angle_gamma {gamma}\n_space_group_name_H-M_alt '{group}'\n"
-        "loop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
-        f"_atom_site_occupancy\nZn1 .5 .5 .5 1\nO1 {x} {y} {z} {1 / n:.4f}\n"
-    )
-    found = only(read_cif(text))
-    assert (found.atomic_numbers == 8).sum() == 1
-    assert found.frac_coords[found.atomic_numbers == 8][0] % 1 == pytest.approx([0, 0, z], abs=1e-9)
-    assert any(note.startswith(f"split-sites: O1 ({n} places); ") for note in found.warnings)
-
-
-@pytest.mark.parametrize(("occupancy", "is_whole"), [("0.5", True), ("0.25", False)])
-def test_places_on_a_mirror_count_once(occupancy: str, is_whole: bool):
-    """An O on a mirror, 0.18 Å off a two-fold axis, has two places, each of them by two operations."""
-    text = THREEFOLD.format(0.018, 0, occupancy).replace("Cl1 Cl", "O1 O")
-    operations = "x,y,z\n-x,-y,z\nx,-y,z\n-x,y,z\n"
-    start, end = text.index("x,y,z"), text.index("loop_", text.index("x,y,z"))
-    text = text[:start] + operations + text[end:]
-    text = re.sub(r"_cell_angle_gamma +120", "_cell_angle_gamma 90", text)
-    (found,) = read_cif(text)
-    if is_whole:
-        assert isinstance(found, Crystal) and (found.atomic_numbers == 8).sum() == 1
-        assert any(text.startswith("split-sites: O1 (2 places); ") for text in found.warnings)
-    else:
-        assert isinstance(found, ReadFailure) and "partial-occupancy: O1 (0.5)" in found.reason
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "occupancy"), [(0.33333, 0.66667, 0.3333), (0.335, 0.667, 0.3333), (0.35333, 0.67667, 0.5)]
-)
-def test_a_share_on_the_axis_and_one_too_large_stay_partial(x, y, occupancy):
-    refused = only(read_cif(THREEFOLD.format(x, y, occupancy)))
-    assert refused.reason.startswith("partial-occupancy: Cl1 ")
-
-
 @pytest.mark.parametrize(("first", "second"), [("Zn", "Co"), ("Co", "Zn")])
 def test_an_element_that_majority_leaves_out_is_named(first, second):
     """Half zinc and half cobalt at one place: the file's order decides, and the row says so."""
@@ -354,43 +198,6 @@ def test_a_linker_that_is_mostly_there_keeps_its_oxygens(name, occupancy):
     text = "\n".join([f"{head}_atom_site_occupancy", *rows, ""])
     kept = majority(text)
     assert formula_sum(kept.atomic_numbers) == formula_sum(whole.atomic_numbers)
-
-
-METHANOL = [
-    ("O", 0.0, 0.0, 0.0),
-    ("C", 1.42, 0.0, 0.0),
-    ("H", -0.32, 0.9, 0.0),
-    ("H", 1.78, -0.51, 0.89),
-    ("H", 1.78, -0.51, -0.89),
-    ("H", 1.78, 1.03, 0.0),
-]
-
-
-@pytest.mark.parametrize(
-    ("space_group", "shift", "group"),
-    [
-        ("P -1", (0.3, 0.95, 0.3), "-1"),
-        ("P 3", (0.2, 1.5, 0.0), "-1"),
-        ("P 6", (0.2, 2.6, 0.0), "-1"),
-        ("P -1", (0.3, 0.95, 0.3), "1"),
-    ],
-)
-def test_one_image_of_a_guest_beside_a_symmetry_element_stays(space_group, shift, group):
-    """Images of a negative group exclude each other, and those of any group that touch without a bond."""
-    n = {"P -1": 2, "P 3": 3, "P 6": 6}[space_group]
-    edge, gamma = 15.0, 120 if n > 2 else 90
-    cell = np.array([[1, 0, 0], [np.cos(np.radians(gamma)), np.sin(np.radians(gamma)), 0], [0, 0, 1]]) * edge
-    lines = [f"data_x\n_symmetry_space_group_name_H-M '{space_group}'", f"_cell_angle_gamma {gamma}"]
-    lines += [f"_cell_length_{a} {edge}" for a in "abc"] + [f"_cell_angle_{a} 90" for a in ("alpha", "beta")]
-    lines += ["loop_", *(f"_atom_site_{column}" for column in ("label", "type_symbol", "occupancy"))]
-    lines += [*(f"_atom_site_fract_{a}" for a in "xyz"), "_atom_site_disorder_group"]
-    lines += ["Zn1 Zn 1 0.333333 0.666667 0.5 ." if n > 2 else "Zn1 Zn 1 0.5 0.5 0.5 ."]
-    for i, (element, *place) in enumerate(METHANOL):
-        frac = (np.array(place) + shift) @ np.linalg.inv(cell)
-        lines.append(f"{element}{i} {element} {1 / n:.4f} {' '.join(f'{x:.5f}' for x in frac)} {group}")
-    crystal = majority("\n".join(lines) + "\n")
-    n_zinc = int((crystal.atomic_numbers == 30).sum())
-    assert formula_sum(crystal.atomic_numbers[crystal.atomic_numbers != 30]) == "C H4 O" and n_zinc
 
 
 def test_fluorines_of_one_boron_touch_without_harm():

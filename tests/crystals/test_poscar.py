@@ -55,3 +55,35 @@ def test_a_line_without_its_numbers_is_named(old: str, new: str, words: str, tmp
     (tmp_path / "POSCAR").write_text(text.replace(old, new))
     (entry,) = read_all(tmp_path / "POSCAR")
     assert isinstance(entry, ReadFailure) and entry.reason.startswith(f"bad-poscar: {words}")
+
+
+@pytest.mark.parametrize("comment", ["Zn O", "Zn1 O2"])
+def test_elements_of_an_old_poscar_stand_in_its_comment(tmp_path: Path, comment: str) -> None:
+    (tmp_path / "POSCAR").write_text(
+        f"{comment}\n1\n9 0 0\n0 9 0\n0 0 9\n1 2\nDirect\n0 0 0\n.5 0 0\n0 .5 0\n"
+    )
+    (found,) = read_all(tmp_path / "POSCAR")
+    assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8, 8]
+
+
+def test_elements_of_a_poscar_may_have_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "POSCAR").write_text(
+        "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn O ! both\n1 1\nDirect\n0 0 0\n.5 .5 .5\n"
+    )
+    (found,) = read_all(tmp_path / "POSCAR")
+    assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 8]
+
+
+def test_elements_of_a_poscar_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "POSCAR").write_text("made\n1\n9 0 0\n0 9 0\n0 0 9\nZN D\n1 1\nDirect\n0 0 0\n.5 0 0\n")
+    (found,) = read_all(tmp_path / "POSCAR")
+    assert isinstance(found, Crystal) and found.atomic_numbers.tolist() == [30, 1]
+    assert found.warnings == ("deuterium: atoms of D were read as H",)
+
+
+def test_what_a_contcar_has_after_its_atoms_is_left_out(tmp_path: Path) -> None:
+    head = "made\n1\n9 0 0\n0 9 0\n0 0 9\nZn\n1\nDirect\n0 0 0\n"
+    for after in ("\n0.1 0.2 0.3\n", "Cartesian\n0.1 0.2 0.3\n", "Lattice velocities and vectors\n1\n"):
+        (tmp_path / "CONTCAR").write_text(head + after)
+        (found,) = read_all(tmp_path / "CONTCAR")
+        assert isinstance(found, Crystal) and found.n_atoms == 1
