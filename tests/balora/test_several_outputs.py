@@ -15,11 +15,12 @@ from mofgap.balora import (
     sampling,
     sensitivity,
 )
+from tests.balora.test_wrapper import X, made
 
 N = 4096
 
 
-def made(k: int, alpha: float) -> tuple[nn.Sequential, dict, torch.Tensor, torch.Tensor]:  # type: ignore[type-arg]
+def net_with(k: int, alpha: float) -> tuple[nn.Sequential, dict, torch.Tensor, torch.Tensor]:  # type: ignore[type-arg]
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, k)).double()
     layers = adapt(net, BaLoRAConfig(target_modules=("0", "2"), r=3, lora_alpha=3.0))
@@ -37,7 +38,7 @@ def drawn(net: nn.Module, layers: dict, x: torch.Tensor, alpha: torch.Tensor) ->
 
 
 def test_covariance_of_several_outputs_against_4096_samples() -> None:
-    net, layers, x, alpha = made(3, 0.002)
+    net, layers, x, alpha = net_with(3, 0.002)
     found = joint_sensitivity(lambda: net(x), layers, 5)
     samples = drawn(net, layers, x, alpha)
     centred = samples - samples.mean(0)
@@ -49,7 +50,7 @@ def test_covariance_of_several_outputs_against_4096_samples() -> None:
 
 
 def test_one_output_is_as_in_the_scalar_form() -> None:
-    net, layers, x, alpha = made(3, 0.1)
+    net, layers, x, alpha = net_with(3, 0.1)
     joint = joint_sensitivity(lambda: net(x), layers, 5)
     for c in range(3):
         alone = sensitivity(lambda c=c: net(x)[:, c], layers, 5)
@@ -59,7 +60,7 @@ def test_one_output_is_as_in_the_scalar_form() -> None:
 
 @pytest.mark.parametrize(("k", "alpha"), [(1, 0.01), (2, 0.01), (3, 0.01), (3, 0.05)])
 def test_class_probabilities_against_4096_samples(k: int, alpha: float) -> None:
-    net, layers, x, alphas = made(k, alpha)
+    net, layers, x, alphas = net_with(k, alpha)
     found = joint_sensitivity(lambda: net(x), layers, 5)
     mean, std = class_probabilities(found.output, found.covariance(alphas))
     logits = drawn(net, layers, x, alphas)
@@ -103,3 +104,31 @@ def test_a_masked_class_has_the_probability_zero() -> None:
     others = class_probabilities(logits[:, :2], covariance[:, :2, :2])
     torch.testing.assert_close(mean, torch.nn.functional.pad(others[0], (0, 1)))
     torch.testing.assert_close(std, torch.nn.functional.pad(others[1], (0, 1)))
+
+
+def test_probabilities_of_tokens_are_of_each_token() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    model = made(net, initial_alpha=0.003).eval()
+    tokens = X.view(2, 3, 4)
+    mean, std = model.predict_proba(tokens)
+    assert mean.shape == std.shape == (2, 3, 3)
+    torch.testing.assert_close(mean.sum(2), torch.ones(2, 3))
+    drawn = model.sample(tokens, 2000, seed=0).softmax(3)
+    torch.testing.assert_close(mean, drawn.mean(0), atol=0.01, rtol=0)
+    torch.testing.assert_close(std, drawn.std(0), atol=0.01, rtol=0.1)
+
+
+def test_probabilities_of_half_precision_are_those_of_single() -> None:
+    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))).eval()
+    expected = model.predict_proba(X)[0]
+    model.model.bfloat16()
+    torch.testing.assert_close(model.predict_proba(X.bfloat16())[0], expected, atol=0.02, rtol=0.05)
+
+
+def test_without_adapters_probabilities_are_certain() -> None:
+    model = made().eval()
+    with model.disable_adapter():
+        mean, std = model.predict_proba(X)
+        logits, covariance = model.covariance(X)
+    torch.testing.assert_close(mean, logits.softmax(1))
+    assert not std.any() and covariance.shape == (6, 2, 2) and not covariance.any()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import copy
-import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import peft
@@ -11,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model, lower_rank
-from mofgap.balora.arguments import n_inputs_of
+from mofgap.balora import BaLoRAConfig, BaLoraConfig, BaLoRAModel, get_balora_model
 from mofgap.balora.model import evaluation_mode
-from mofgap.balora.noise import NoiseNetwork
 
 POSTERIORS = ("network", "constant", "diagonal", "analytic", "none")
 
@@ -101,54 +97,6 @@ def test_samples_have_seeds_and_leave_the_mode_alone() -> None:
     assert torch.equal(model.sample(X, 3, seed=0), first)  # without dropout in either mode
 
 
-def test_what_the_model_is_called_with_may_have_names() -> None:
-    model = made().eval()
-    expected = model.predict(X)
-    for found in (model.predict({"x": X}), model.predict((X,)), model.predict(x=X)):
-        torch.testing.assert_close(found, expected)
-
-
-def test_predicting_does_not_move_the_standardisation() -> None:
-    model = made()
-    model(X)
-    network = model.noise_network
-    assert isinstance(network, NoiseNetwork)
-    before = network.feature_mean.clone()
-    model.predict(X + 5)
-    model.sample(X + 5, 2)
-    assert torch.equal(network.feature_mean, before) and int(model.n_seen) == 6
-
-
-def test_the_standardisation_adds_up_over_batches() -> None:
-    network, x = NoiseNetwork(3, 1), torch.randn(20, 3) * 4 + 1
-    x[:8, 0] = 2  # a feature may be constant at first
-    seen = torch.tensor(0)
-    for batch in (x[:1], x[1:8], x[8:]):
-        network.update_scale(batch, seen)
-        seen += len(batch)
-    torch.testing.assert_close(network.feature_mean, x.mean(0))
-    torch.testing.assert_close(network.feature_std, x.std(0, correction=0))
-
-
-def test_features_by_module_by_function_and_pooled() -> None:
-    model = made(features="layers.0", posterior="network")
-    assert model.noise_network is not None
-    assert model.noise_network.network[0].in_features == 8
-    seen: list[Tensor] = []
-
-    def own(x: Tensor) -> Tensor:
-        seen.append(x)
-        return x[:, :2]
-
-    config = BaLoRAConfig(n_features=2)
-    get_balora_model(Net(), config, features=own)(X)
-    assert seen[0] is X
-    with pytest.raises(ValueError, match="n_features"):
-        get_balora_model(Net(), BaLoRAConfig(), features=own)
-    with pytest.raises(ValueError, match="no module 'nowhere'"):
-        made(features="nowhere")
-
-
 def test_kl_loss_needs_a_forward_and_one_number_of_inputs() -> None:
     model = made()
     with pytest.raises(RuntimeError, match="forward in training mode"):
@@ -202,36 +150,6 @@ def test_unload_gives_the_model_back() -> None:
     given_back = made(net, modules_to_save=["head"]).unload()
     assert given_back is net and torch.equal(net.eval()(X), expected)
     assert list(net.state_dict()) == names
-
-
-@pytest.mark.filterwarnings("ignore:norm. training moved running means")
-@pytest.mark.parametrize("posterior", POSTERIORS)
-def test_round_trip_and_into_peft(tmp_path: Path, posterior: str) -> None:
-    patterns = {"rank_pattern": {"layers.1": 5}, "alpha_pattern": {"layers.0": 4.0}}
-    model = made(posterior=posterior, modules_to_save=["head"], **patterns)
-    model(X)
-    nn.init.normal_(model.model.head.trained.weight)
-    model.eval().save_pretrained(tmp_path)
-    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
-    torch.testing.assert_close(again.predict(X), model.predict(X))
-    assert again.config == model.config and not again.training
-    theirs = peft.PeftModel.from_pretrained(_same_base(model), str(tmp_path)).eval()
-    torch.testing.assert_close(theirs(X), model(X))
-
-
-def _same_base(model: BaLoRAModel) -> Net:
-    return copy.deepcopy(model).unload()  # type: ignore[return-value]
-
-
-def test_a_function_of_the_user_is_asked_for_again(tmp_path: Path) -> None:
-    model = get_balora_model(Net(), BaLoRAConfig(n_features=4), features=lambda x: x)
-    model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="features"):
-        BaLoRAModel.from_pretrained(Net(), tmp_path)
-    with pytest.raises(ValueError, match="give it as features"):
-        BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
-    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path, features=lambda x: x)
-    torch.testing.assert_close(again.predict(X), model.eval().predict(X))
 
 
 def test_a_copy_can_be_made_between_forward_and_backward() -> None:
@@ -298,25 +216,6 @@ def test_the_mean_of_a_model_in_half_precision_keeps_a_small_update() -> None:
     torch.testing.assert_close(model.predict(x)[0], model(x).detach())
 
 
-def test_probabilities_of_tokens_are_of_each_token() -> None:
-    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-    model = made(net, initial_alpha=0.003).eval()
-    tokens = X.view(2, 3, 4)
-    mean, std = model.predict_proba(tokens)
-    assert mean.shape == std.shape == (2, 3, 3)
-    torch.testing.assert_close(mean.sum(2), torch.ones(2, 3))
-    drawn = model.sample(tokens, 2000, seed=0).softmax(3)
-    torch.testing.assert_close(mean, drawn.mean(0), atol=0.01, rtol=0)
-    torch.testing.assert_close(std, drawn.std(0), atol=0.01, rtol=0.1)
-
-
-def test_probabilities_of_half_precision_are_those_of_single() -> None:
-    model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))).eval()
-    expected = model.predict_proba(X)[0]
-    model.model.bfloat16()
-    torch.testing.assert_close(model.predict_proba(X.bfloat16())[0], expected, atol=0.02, rtol=0.05)
-
-
 def test_without_a_posterior_any_number_of_outputs_has_a_prediction() -> None:
     model = made(nn.Sequential(nn.Linear(4, 300)), target_modules=["0"], posterior="none").eval()
     mean, std = model.predict(X)
@@ -334,45 +233,6 @@ def test_without_adapters_a_prediction_is_certain(posterior: str) -> None:
     assert not std.any()
 
 
-def test_what_all_inputs_share_is_not_counted_as_inputs() -> None:
-    class Shifted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
-
-        def forward(self, shift: Tensor, x: Tensor) -> Tensor:
-            y: Tensor = self.last(torch.tanh(self.first(x + shift)))
-            return y
-
-    model = made(Shifted(), posterior="constant").eval()
-    assert model.predict({"shift": torch.ones(1, 4), "x": X})[1].shape == (6, 2)
-    assert n_inputs_of((X[:1], torch.ones(4)), {}) == 1, "a vector says nothing of the inputs"
-
-
-@pytest.mark.parametrize("width", [8, 6])
-def test_features_of_an_image_are_means_over_its_places(width: int) -> None:
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
-    images = torch.randn(2, 3, 8, width, generator=torch.Generator().manual_seed(0))
-    expected = net[:2](images).mean((2, 3)).detach()
-    found = made(net, target_modules=["0", "2"])._frozen_features((images,), {}, None)
-    torch.testing.assert_close(found, expected)
-
-
-def test_the_last_layer_may_be_called_by_name() -> None:
-    class Named(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            y: Tensor = self.last(input=torch.tanh(self.first(x)))
-            return y
-
-    assert made(Named())(X).shape == (6, 2)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_the_variance_in_half_precision_counts_every_layer(dtype: torch.dtype) -> None:
     net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
@@ -387,81 +247,6 @@ def test_predictions_in_inference_mode() -> None:
     with torch.inference_mode():
         found = model.predict(X + 0)  # made here, so that torch does not count its changes
     torch.testing.assert_close(found, expected)
-
-
-def test_without_adapters_probabilities_are_certain() -> None:
-    model = made().eval()
-    with model.disable_adapter():
-        mean, std = model.predict_proba(X)
-        logits, covariance = model.covariance(X)
-    torch.testing.assert_close(mean, logits.softmax(1))
-    assert not std.any() and covariance.shape == (6, 2, 2) and not covariance.any()
-
-
-def test_adapters_of_lower_rank_are_saved_as_they_are(tmp_path: Path) -> None:
-    model = made(r=4).eval()
-    lower_rank(model.layers, 2)
-    model.save_pretrained(tmp_path)
-    again = BaLoRAModel.from_pretrained(_same_base(model), tmp_path)
-    assert {layer.rank for layer in again.layers.values()} == {2}
-    torch.testing.assert_close(again(X), model(X))
-
-
-def test_a_model_is_as_before_where_its_adapters_do_not_load(tmp_path: Path) -> None:
-    made().save_pretrained(tmp_path)
-    (tmp_path / "noise_network.safetensors").unlink()
-    net = Net()
-    with pytest.raises(FileNotFoundError):
-        BaLoRAModel.from_pretrained(net, tmp_path)
-    assert all(p.requires_grad for p in net.parameters()) and type(net.head) is nn.Linear
-
-
-def test_adapters_stay_where_others_are_loaded_on_top(tmp_path: Path) -> None:
-    model = made().eval()
-    model.save_pretrained(tmp_path)
-    expected = model(X)
-    with pytest.raises(ValueError, match="adapted already"):
-        BaLoRAModel.from_pretrained(model.model, tmp_path)
-    torch.testing.assert_close(model(X), expected, rtol=0, atol=0)
-
-
-def test_a_mask_is_not_counted_as_inputs() -> None:
-    ids, mask = torch.ones(1, 6), torch.ones(6, 6)
-    assert n_inputs_of((), {"input_ids": ids, "attention_mask": mask}) == 1
-
-
-def test_a_function_that_reads_a_part_of_the_model_gets_the_frozen_one() -> None:
-    net = Net()
-    read: list[Tensor] = []
-
-    def features(x: Tensor) -> Tensor:
-        read.append(net.layers[0](x))
-        return read[-1]
-
-    frozen = net.layers[0](X)
-    config = BaLoRAConfig(r=2, n_features=frozen.shape[1], initial_alpha=1.0)
-    model = get_balora_model(net, config, features=features)
-    with torch.no_grad():
-        for layer in model.layers.values():
-            layer.lora_B.normal_()
-    model.train()
-    for _ in range(2):  # the second finds the noise of the first
-        model(X)
-    model.eval().predict(X)
-    for found in read:
-        torch.testing.assert_close(found, frozen)
-
-
-@pytest.mark.parametrize("bad", [X[:0], X * float("nan")])
-def test_one_bad_batch_does_not_spoil_alpha(bad: Tensor) -> None:
-    net = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-    model, other = made(copy.deepcopy(net)), made(net)
-    for each in (X, bad, X):
-        model(each)
-    for each in (X, X):
-        other(each)
-    assert model.n_seen == other.n_seen == 2 * len(X)
-    torch.testing.assert_close(model.eval().predict(X), other.eval().predict(X))
 
 
 def test_the_divergence_does_not_overflow_in_half_precision() -> None:
@@ -496,25 +281,6 @@ def test_a_model_that_is_cast_samples_in_its_precision(posterior: str, dtype: to
     model = made(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), posterior=posterior).to(dtype)
     assert model(X.to(dtype)).dtype == dtype
     assert model.sample(X.to(dtype), 2).isfinite().all()
-
-
-def test_an_adapter_of_peft_gets_the_posterior_that_is_asked_for(tmp_path: Path) -> None:
-    lora = peft.LoraConfig(r=2, target_modules=["head"], init_lora_weights=False)
-    theirs = peft.get_peft_model(Net(), lora).eval()
-    theirs.save_pretrained(tmp_path)
-    base = copy.deepcopy(theirs).unload()
-    asked = BaLoRAConfig(posterior="constant", beta=0.1, r=7)
-    ours = BaLoRAModel.from_pretrained(base, tmp_path, config=asked)
-    found = ours.balora_config
-    assert (found.posterior, found.beta, found.r) == ("constant", 0.1, 2)
-    torch.testing.assert_close(ours(X), theirs(X))
-    ours.save_pretrained(tmp_path / "own")
-    with pytest.raises(ValueError, match="a config of their own"):
-        BaLoRAModel.from_pretrained(Net(), tmp_path / "own", config=asked)
-    content = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(content | {"lora_alpha": 0}))
-    with pytest.raises(ValueError, match="lora_alpha must be positive"):
-        BaLoRAModel.from_pretrained(Net(), tmp_path)
 
 
 def test_the_wrapped_model_is_not_pushed_to_a_hub() -> None:
@@ -620,11 +386,3 @@ def test_a_batch_of_nothing_has_no_outputs(posterior: str) -> None:
     assert model.eval().predict((X, rows))[1].shape == (3, 1)
     mean = model.sample((X[:0], rows[:0]), 2)
     assert mean.shape == (2, 0, 1)
-
-
-def test_adapters_are_not_loaded_into_a_model_without_weights(tmp_path: Path) -> None:
-    made().save_pretrained(tmp_path)
-    with torch.device("meta"):
-        empty = Net()
-    with pytest.raises(ValueError, match="no weights yet: load them before the adapters"):
-        BaLoRAModel.from_pretrained(empty, tmp_path)
