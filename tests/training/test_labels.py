@@ -7,52 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
 from mofgap.crystals.cif import read_cif
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import TableError
-from mofgap.crystals.formula import reduced_formula
 from mofgap.crystals.prepare.config import PreparationConfig
 from mofgap.crystals.single import crystal_of
 from mofgap.crystals.write import write_cif
 from mofgap.screening.row import Row
 from mofgap.screening.table import write_table
 from mofgap.shipped import shipped_folder
-from mofgap.training.labels import Labels, read_labels
-
-
-def spaced(seed: int) -> NDArray[np.float64]:
-    """Four atoms that keep their distance."""
-    jitter = np.random.default_rng(seed).uniform(0, 0.2, (4, 3))
-    return np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]) + jitter
-
-
-METALS = (20, 22, 26, 30, 40, 46, 48, 50, 56, 12)
-OTHERS = (3, 4, 5, 8, 7, 9, 11, 13, 14, 15, 16, 17, 19, 21, 23, 24, 25, 27, 28, 29)
+from mofgap.training.labels import read_labels
+from tests.training.conftest import spaced
+from tests.training.test_label_splits import deal
 
 Study = Callable[..., tuple[Path, Path]]
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    def make(n: int = 30, names: list[str] | None = None, **columns: list[object]) -> tuple[Path, Path]:
-        """A CSV of labels and a folder of the CIFs they belong to."""
-        names = names or [f"mof-{i:03d}" for i in range(n)]
-        cifs = tmp_path / "cifs"
-        cifs.mkdir(exist_ok=True)
-        for i, name in enumerate(names):
-            coords = spaced(i)
-            numbers = np.array([METALS[i % 10], OTHERS[(i // 10 + 3) % 20], 6, 1])  # no formula twice
-            crystal = Crystal(np.eye(3) * 8, coords, numbers, "same-block-in-all")
-            (cifs / f"{name}.cif").write_text(write_cif(crystal))
-        labels = tmp_path / "labels.csv"
-        pd.DataFrame({"name": names, "gap_ev": np.linspace(0.5, 3, len(names))} | columns).to_csv(
-            labels, index=False
-        )
-        return labels, cifs
-
-    return make
 
 
 def test_labels_are_joined_to_structures_by_file_name(study: Study) -> None:
@@ -147,12 +116,6 @@ def test_the_largest_cell_is_that_of_the_primitive_cell(study: Study) -> None:
     assert not labels.skipped and len(labels.frame.atomic_numbers[3]) == 4
 
 
-def test_an_unknown_split_is_named_beside_an_empty_one(study: Study) -> None:
-    path, cifs = study(30, split=["train"] * 20 + ["val"] * 8 + [None, "tset"])
-    with pytest.raises(TableError, match=r"split .*train, val, test.*'nan'"):
-        read_labels(path, cifs, "gap_ev")
-
-
 @pytest.mark.parametrize("ending", ["", ".cif"])
 def test_names_may_be_numbers_and_may_carry_the_ending(study: Study, ending: str) -> None:
     names = [f"{i:05d}" for i in range(30)]
@@ -230,45 +193,6 @@ def test_a_file_of_several_structures_gives_none_its_own_label(study: Study) -> 
     assert any(line.startswith("mof-001: ") for line in labels.skipped)
 
 
-def deal(labels: Labels) -> dict[str, str]:
-    return dict(zip(labels.frame.structure_id, labels.frame.split, strict=True))
-
-
-def test_the_deal_of_splits_is_stable(study: Study) -> None:
-    path, cifs = study(n=200)
-    all_of_them = deal(read_labels(path, cifs, "gap_ev"))
-    for name in sorted(all_of_them)[::3]:
-        (cifs / f"{name}.cif").unlink()
-    fewer = deal(read_labels(path, cifs, "gap_ev"))
-    assert len(fewer) == 133
-    assert fewer.items() < all_of_them.items()
-    shares = pd.Series(all_of_them).value_counts(normalize=True)
-    assert shares["train"] == pytest.approx(0.8, abs=0.08)
-    assert shares["val"] == pytest.approx(0.1, abs=0.07)
-    assert deal(read_labels(path, cifs, "gap_ev", seed=1)) != fewer
-
-
-def test_few_structures_all_go_to_train(study: Study) -> None:
-    path, cifs = study(n=200)
-    assert len(read_labels(path, cifs, "gap_ev", few=201).positions("train")) == 200
-    assert deal(read_labels(path, cifs, "gap_ev", few=200)) == deal(read_labels(path, cifs, "gap_ev"))
-    path, cifs = study(split=["train"] * 29 + ["val"])
-    assert read_labels(path, cifs, "gap_ev", few=201).positions("val") == [29]
-
-
-def test_all_rows_go_to_train_whatever_their_split(study: Study) -> None:
-    path, cifs = study(split=["train", "val", "other"] * 10)
-    assert read_labels(path, cifs, "gap_ev", all_rows=True).positions("train") == list(range(30))
-
-
-def test_a_column_of_splits_is_kept(study: Study) -> None:
-    given: list[object] = ["test", "val", "train"] * 10
-    path, cifs = study(split=["train"] * 29 + ["val"], by_family=given)
-    assert read_labels(path, cifs, "gap_ev").positions("val") == [29]
-    labels = read_labels(path, cifs, "gap_ev", split_column="by_family")
-    assert labels.frame.split.tolist() == given
-
-
 @pytest.mark.parametrize(
     ("target", "how", "message"),
     [
@@ -298,11 +222,6 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
     pd.DataFrame({"gap_ev": [1.0]}).to_csv(path, index=False)
     with pytest.raises(TableError, match=r"identifier.*structure_id"):
         read_labels(path, cifs, "gap_ev")
-
-
-def test_splits_are_not_looked_at_where_none_is_needed(study: Study) -> None:
-    path, cifs = study(split=["valid"] * 30)
-    assert len(read_labels(path, cifs, "gap_ev", needed=()).frame) == 30
 
 
 def test_why_no_structure_was_read_is_told(study: Study) -> None:
@@ -370,28 +289,6 @@ def test_a_column_that_holds_no_gaps_in_ev_is_refused_with_its_likely_unit(
 def test_a_few_gaps_in_another_unit_are_skipped_and_the_others_used(study: Study) -> None:
     path, cifs = study(gap_ev=[1500.0, 2300.0, *np.linspace(0.5, 3, 28)])
     assert len(read_labels(path, cifs, "gap_ev").skipped) == 2
-
-
-def test_a_deal_is_the_same_for_a_table_and_for_a_folder_of_cifs(study: Study, tmp_path: Path) -> None:
-    """Pairs share a formula, and other pairs a refcode family."""
-    refcodes = [f"AAAA{chr(65 + i // 20)}{chr(65 + i // 2 % 10)}{i % 2:02d}" for i in range(60)]
-    path, cifs = study(names=[f"mof-{i:03d}" for i in range(60)])
-    for i in range(4, 60, 4):
-        numbers = np.array([METALS[i // 4 % 10], 34 + i // 40, 6, 1])
-        for name in (f"mof-{i:03d}", f"mof-{i - 1:03d}"):
-            (cifs / f"{name}.cif").write_text(write_cif(Crystal(np.eye(3) * 8, spaced(i), numbers, "x")))
-    table = pd.read_csv(path).rename(columns={"name": "structure_id"})
-    table.assign(refcode=refcodes).to_csv(path, index=False)
-    joined = read_labels(path, cifs, "gap_ev", needed=())
-    joined.frame.drop(columns="split").to_parquet(tmp_path / "table.parquet")
-    assert deal(joined) == deal(read_labels(tmp_path / "table.parquet", None, "gap_ev", needed=()))
-    frame = joined.frame.assign(
-        formula=[reduced_formula(numbers) for numbers in joined.frame.atomic_numbers],
-        family=[name[:6] for name in joined.frame.refcode],
-    )
-    assert frame.groupby("formula").split.nunique().max() == 1
-    assert frame.groupby("family").split.nunique().max() == 1
-    assert frame.split.nunique() > 1
 
 
 def test_labels_may_be_the_excel_file_of_a_screening(study: Study, tmp_path: Path) -> None:
