@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from mofgap.crystals.crystal import Crystal
 from mofgap.gap.novelty_warnings import NOTES
 from mofgap.report import file
 from mofgap.report import screening_page as screening_page_module
@@ -25,7 +22,7 @@ from mofgap.report.screened import (
     symbols_of,
 )
 from mofgap.report.screening_page import drawn_rows, neighbours_of, notes, screening_page
-from mofgap.report.structures import Drawing, draw, drawings_of
+from mofgap.report.structures import Drawing
 from mofgap.screening.row import FIELDS, Row, column_names, warnings_of
 from mofgap.screening.table import read_table, to_frame, write_table
 
@@ -320,65 +317,6 @@ def test_notes_are_told_from_warnings_and_ids_are_not_broken() -> None:
     names = json.loads(re.search(r'"notes":(\[[^]]*\])', page)[1])  # type: ignore[index]
     assert '"known":["in-training","same-refcode"]' in page.replace(", ", ",").replace(": [", ":[")
     assert names == sorted(NOTES) and {"in-training", "hydrogen-lengths"} <= set(names)
-
-
-def test_structures_are_read_again_from_files_and_archives(
-    write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
-) -> None:
-    import zipfile
-
-    write_cifs(tmp_path / "cifs", 3)
-    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
-        archive.write(tmp_path / "cifs" / "s2.cif", "in/s2.cif")
-    text = (tmp_path / "cifs" / "s0.cif").read_text()  # each atom twice, which is more than the row has
-    (tmp_path / "cifs" / "s0.cif").write_text(text + text[text.index("\nZn1 ") + 1 :])
-    rows = [
-        row(1, "s0", file="cifs/s0.cif"),
-        row(2, "s1", file="cifs/s1.cif", n_atoms=7),  # another structure than the one that was screened
-        row(3, "s2", file="more.zip:in/s2.cif"),
-        row(4, "gone", file="cifs/gone.cif"),
-    ]
-    table = screened(to_frame(rows))
-    found = drawings_of(drawn_rows(table), [tmp_path / "nowhere", tmp_path])
-    assert set(found) == {("cifs/s0.cif", "s0"), ("more.zip:in/s2.cif", "s2")}
-    assert all("Zn" in drawing.symbols and len(drawing.cell) == 3 for drawing in found.values())
-
-
-def test_a_structure_of_another_formula_is_not_drawn(
-    write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
-) -> None:
-    write_cifs(tmp_path, 2)
-    path = tmp_path / "s1.cif"
-    path.write_text(path.read_text().replace("\nO1 O ", "\nO1 C "))
-    table = screened(to_frame([row(1, "s0", file="s0.cif"), row(2, "s1", file="s1.cif")]))
-    assert set(drawings_of(drawn_rows(table), [tmp_path])) == {("s0.cif", "s0")}
-
-
-def test_drawings_complete_linkers_and_end_at_metals() -> None:
-    # A chain -Zn-O-C-O-Zn- along a that crosses the face between C and the second O.
-    cell = np.diag([8.0, 30.0, 30.0])
-    x = np.array([4.0, 5.9, 7.2, 8.4 - 8.0])
-    crystal = Crystal(cell, np.stack([x / 8, 0 * x, 0 * x], axis=1), np.array([30, 8, 6, 8]))
-    drawing = draw(crystal)
-    order = np.argsort(np.array(drawing.positions)[:, 0])
-    # The O on the left is bonded to the C of the cell before, and so on to its Zn.
-    assert [drawing.symbols[i] for i in order] == ["Zn", "O", "C", "O", "Zn", "O", "C", "O"]
-    place = {int(atom): k for k, atom in enumerate(order)}
-    bonds = sorted((min(place[i], place[j]), max(place[i], place[j])) for i, j in drawing.bonds)
-    assert bonds == [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7)]
-    assert drawing.cell == cell.tolist()
-
-
-def test_drawings_of_endless_networks_end() -> None:
-    diamond = np.array([[0, 0, 0], [0.25, 0.25, 0.25]])
-    cell = 3.57 * (1 - np.eye(3)) / 2
-    drawing = draw(Crystal(cell, diamond, np.array([6, 6])))
-    assert 8 <= len(drawing.symbols) <= 14
-
-
-def test_metals_are_not_joined() -> None:
-    crystal = Crystal(np.eye(3) * 9, np.array([[0, 0, 0], [0.28, 0, 0]]), np.array([29, 29]))
-    assert draw(crystal).bonds == [] and draw(crystal).symbols == ["Cu", "Cu"]
 
 
 def test_elements_and_warnings_are_read_from_their_texts() -> None:
