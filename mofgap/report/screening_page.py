@@ -18,7 +18,7 @@ from mofgap.report.formula import with_subscripts
 from mofgap.report.origin import model_origins
 from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.screened import Screened, element_counts
-from mofgap.report.structures import Drawing
+from mofgap.report.structures import Content, Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
 from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
 from mofgap.screening.reread import NO_FILE, Key
@@ -120,17 +120,15 @@ def _models(table: Screened) -> list[str]:
     return [*models, MODELS["pbe"]] if _has(table, "pbe_gap_ev") and MODELS["hse06"] in models else models
 
 
-def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, tuple[str, int]]:
-    """The rows whose structures a page shows: formula and number of atoms by file and structure id.
+def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, Content]:
+    """The rows whose structures a page shows: their content by file and structure id.
 
     They are the best ones, until their cells hold `MAX_PAGE_ATOMS` atoms, and at least the cards.
     """
     n_atoms = table.ranked.get("n_atoms")
     within = 0 if n_atoms is None else int((n_atoms.fillna(0).cumsum() <= MAX_PAGE_ATOMS).sum())
     rows = records(table.ranked.head(max(within, n_cards)))
-    return {
-        (row["file"], row["structure_id"]): (row["formula"] or "", row.get("n_atoms") or 0) for row in rows
-    }
+    return {(row["file"], row["structure_id"]): (row["formula"] or "", row.get("n_atoms")) for row in rows}
 
 
 def notes(table: Screened, window: Window, whole: str = "") -> list[str]:

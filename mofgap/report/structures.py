@@ -23,6 +23,9 @@ Offset = tuple[int, int, int]
 Node = tuple[int, Offset]
 """An atom of the cell, and the cell it lies in."""
 
+Content = tuple[str, int | None]
+"""Formula of a row, and its number of atoms where the table says it."""
+
 MAX_DRAWN = 1500
 """Atoms of a drawing, unless the cell alone has more."""
 
@@ -54,14 +57,14 @@ class Drawing:
 
 
 def drawings_of(
-    wanted: dict[Key, tuple[str, int]],
+    wanted: dict[Key, Content],
     folders: Sequence[Path],
     preparation: PreparationConfig = DEFAULT_PREPARATION,
 ) -> dict[Key, Drawing]:
     """Drawings, as the model read them, of those rows whose files are still there and unchanged.
 
     Args:
-        wanted: Formula and number of atoms of each row; what has others by now is left out.
+        wanted: Content of each row; what has another by now is left out.
         folders: Where relative names count from; the first that has the file is taken.
         preparation: How the structures were prepared.
     """
@@ -69,13 +72,11 @@ def drawings_of(
     return drawings_among(wanted, read_again(files, "majority", folders, preparation))
 
 
-def drawings_among(
-    wanted: dict[Key, tuple[str, int]], entries: Iterable[tuple[Key, Entry]]
-) -> dict[Key, Drawing]:
+def drawings_among(wanted: dict[Key, Content], entries: Iterable[tuple[Key, Entry]]) -> dict[Key, Drawing]:
     """Drawings of the rows that are among these entries.
 
     Args:
-        wanted: Formula and number of atoms of each row; what has others by now is left out.
+        wanted: Content of each row; what has another by now is left out.
         entries: What files hold, by the names that a row has of it, see `mofgap.screening.reread.entries_of`.
     """
     found: dict[Key, Drawing] = {}
@@ -161,5 +162,5 @@ def _offset(values: Iterable[float]) -> Offset:
     return a, b, c
 
 
-def _is_same(crystal: Crystal, formula: str, n_atoms: int) -> bool:
-    return crystal.n_atoms == n_atoms and reduced_formula(crystal.atomic_numbers) == formula
+def _is_same(crystal: Crystal, formula: str, n_atoms: int | None) -> bool:
+    return n_atoms in (None, crystal.n_atoms) and reduced_formula(crystal.atomic_numbers) == formula

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.report.screened import (
-    screened,
-)
+from mofgap.report.screened import screened
 from mofgap.report.screening_page import drawn_rows
 from mofgap.report.structures import draw, drawings_of
 from mofgap.screening.table import to_frame
@@ -45,6 +43,15 @@ def test_a_structure_of_another_formula_is_not_drawn(
     path.write_text(path.read_text().replace("\nO1 O ", "\nO1 C "))
     table = screened(to_frame([row(1, "s0", file="s0.cif"), row(2, "s1", file="s1.cif")]))
     assert set(drawings_of(drawn_rows(table), [tmp_path])) == {("s0.cif", "s0")}
+
+
+def test_a_table_without_numbers_of_atoms_is_drawn_by_its_formulas(
+    write_cifs: Callable[[Path, int], list[Path]], tmp_path: Path
+) -> None:
+    write_cifs(tmp_path, 2)
+    frame = to_frame([row(1, "s0"), row(2, "s1", formula="CO2Zn")])
+    for table in (frame.drop(columns="n_atoms"), frame.assign(n_atoms=None)):
+        assert set(drawings_of(drawn_rows(screened(table)), [tmp_path])) == {("s0.cif", "s0")}
 
 
 def test_drawings_complete_linkers_and_end_at_metals() -> None:
