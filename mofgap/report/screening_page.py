@@ -20,9 +20,10 @@ from mofgap.report.page import Figure, as_json, drawn, plain, records, render
 from mofgap.report.screened import Screened, element_counts
 from mofgap.report.structures import Content, Drawing
 from mofgap.screening.levels import MODELS, functional, is_pbe, ranking_words
-from mofgap.screening.origin import COMMAND, DATE, N_ROWS, origin_of
+from mofgap.screening.origin import COMMAND, DATE, MODEL_DIGEST, N_ROWS, origin_of
 from mofgap.screening.reread import NO_FILE, Key
 from mofgap.screening.row import NEAREST_SEPARATOR, named, warnings_of
+from mofgap.screening.shard import SECOND_LEVEL_MODEL
 from mofgap.screening.table import Window, window_words
 
 N_INTERVALS = 20
@@ -114,10 +115,16 @@ def _made(table: Screened) -> str:
     return words if n_rows == n_here else f"{words}; of its {n_rows:,} rows some are missing here"
 
 
-def _models(table: Screened) -> list[str]:
-    """The models of all gaps; a table of two levels names the first alone."""
-    models = table.values_of("model")
-    return [*models, MODELS["pbe"]] if _has(table, "pbe_gap_ev") and MODELS["hse06"] in models else models
+def _models(table: Screened) -> dict[str, str | None]:
+    """The models of all gaps, with digests as far as the table's record says them.
+
+    A table of two levels names the first model alone.
+    """
+    names, found = table.values_of("model"), origin_of(table.frame)
+    models = dict.fromkeys(names, found.get(MODEL_DIGEST) if len(names) == 1 else None)
+    if _has(table, "pbe_gap_ev") and MODELS["hse06"] in models:
+        models.setdefault(MODELS["pbe"], found.get(SECOND_LEVEL_MODEL))
+    return models
 
 
 def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, Content]:
@@ -133,7 +140,13 @@ def drawn_rows(table: Screened, n_cards: int = N_CARDS) -> dict[Key, Content]:
 
 def notes(table: Screened, window: Window, whole: str = "") -> list[str]:
     """What a reader must know before believing the page; ``whole`` is the file that has all rows."""
-    found = [f"{each.name} {NOT_CALIBRATED}." for each in model_origins(_models(table)) if each.is_raw]
+    origins = model_origins(_models(table))
+    found = [f"{each.name} {NOT_CALIBRATED}." for each in origins if each.is_raw]
+    found += [
+        f"The table was made with another model of the name {each.name} than is here: its card is left out."
+        for each in origins
+        if each.is_other
+    ]
     if len(table.frame) > MAX_ROWS:
         rest = f" All rows are in {whole}." if whole else ""
         what = f"The table on this page has the first {MAX_ROWS:,} of {len(table.frame):,} rows."

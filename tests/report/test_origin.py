@@ -11,7 +11,9 @@ from mofgap.report.formula import with_subscripts
 from mofgap.report.origin import model_origins
 from mofgap.report.plots.screening import gap_vs_std, histogram_edges, top_intervals
 from mofgap.report.structures import draw
+from mofgap.shipped import CONFIG, shipped_folder
 from mofgap.version import today
+from mofgap.whole_file import sha256_of
 
 
 def test_the_date_is_that_of_the_source_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,10 +24,18 @@ def test_the_date_is_that_of_the_source_where_it_is_set(monkeypatch: pytest.Monk
 
 
 def test_models_bring_their_data_set_and_card(model_folder: Path) -> None:
-    shipped, unknown, tiny = model_origins(["qmof-hse06", "no-such-model", str(model_folder)])
+    names = ["qmof-hse06", "no-such-model", str(model_folder)]
+    shipped, unknown, tiny = model_origins(dict.fromkeys(names))
     assert "QMOF" in shipped.citation and "HSE06" in shipped.level and shipped.card.startswith("# qmof-hse06")
     assert (unknown.level, unknown.citation, unknown.card) == ("", "", "")
     assert tiny.level == "PBE" and tiny.card == ""
+
+
+def test_another_model_of_the_name_brings_nothing() -> None:
+    digest = sha256_of(shipped_folder("models") / "qmof-pbe" / CONFIG)
+    same, other = (model_origins({"qmof-pbe": each})[0] for each in (digest, "0" * 64))
+    assert same == model_origins({"qmof-pbe": None})[0] and same.card and not same.is_other
+    assert other.is_other and (other.level, other.citation, other.card) == ("", "", "")
 
 
 def test_counts_of_a_formula_are_set_low_and_markup_is_text() -> None:

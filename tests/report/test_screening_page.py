@@ -23,7 +23,9 @@ from mofgap.report.screened import (
 )
 from mofgap.report.screening_page import drawn_rows, neighbours_of, notes, screening_page
 from mofgap.report.structures import Drawing
+from mofgap.screening.origin import ATTRIBUTE, MODEL_DIGEST
 from mofgap.screening.row import FIELDS, Row, column_names, warnings_of
+from mofgap.screening.shard import SECOND_LEVEL_MODEL
 from mofgap.screening.table import read_table, to_frame, write_table
 
 MARKUP = "</script><img src=x onerror=alert(1)>"
@@ -291,6 +293,20 @@ def test_two_levels_stand_side_by_side() -> None:
     mixed = screened(to_frame([row(1, "a", **level, pbe_gap_ev=1.25), row(2, "b")], FIELDS))
     assert sum("lie below measured" in note for note in notes(mixed, WINDOW)) == 1
     assert "<dt>PBE gap ± spread" not in screening_page(screened(to_frame([row(1)])), "t")
+
+
+@pytest.mark.parametrize(
+    ("key", "others"),
+    [(MODEL_DIGEST, ["qmof-hse06"]), (SECOND_LEVEL_MODEL, ["qmof-pbe"]), ("date", [])],
+)
+def test_the_card_of_another_model_of_the_name_is_left_out(key: str, others: list[str]) -> None:
+    frame = to_frame([row(1, model="qmof-hse06", pbe_gap_ev=1.0, pbe_gap_std_ev=0.5)], FIELDS)
+    frame.attrs[ATTRIBUTE] = {key: "0" * 64}
+    page = screening_page(screened(frame), "t")
+    said = [note for note in notes(screened(frame), None) if "another model" in note]
+    assert len(said) == len(others) and all(name in note for name, note in zip(others, said, strict=True))
+    for name in ("qmof-hse06", "qmof-pbe"):
+        assert (f"Model card of {name}" in page) == (name not in others)
 
 
 @pytest.mark.parametrize(
