@@ -112,4 +112,6 @@ UPLOAD_FAULTS = _faults(
 )
 LOST = _faults({404: "No such screening.", 422: "A parameter is wrong."})
 LOST_OR_FOREIGN = LOST | _faults(_FOREIGN)
-EARLY = _faults({409: "The screening is not done, or has failed."})
+NO_REPORT = _faults(
+    {409: "The screening is not done, or has failed.", 503: "Memory does not suffice for the report."}
+)

@@ -23,10 +23,10 @@ from mofgap.screening.table import table_bytes
 from mofgap.version import installed_version
 from mofgap.web.answers import (
     BODY,
-    EARLY,
     EVERYWHERE,
     LOST,
     LOST_OR_FOREIGN,
+    NO_REPORT,
     UPLOAD_FAULTS,
     Level,
     Model,
@@ -265,7 +265,7 @@ async def table(job: Found, kind: Annotated[Kind, Path(description=_KIND)]) -> R
     return Response(content, media_type=kinds.get(kind, "application/octet-stream"), headers=name)
 
 
-@_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=LOST | EARLY)
+@_api.get("/screenings/{screening_id}/report", response_class=HTMLResponse, responses=LOST | NO_REPORT)
 async def report(
     request: Request, job: Found, download: Annotated[bool, Query(description=_DOWNLOAD)] = False
 ) -> Response:

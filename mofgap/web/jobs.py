@@ -33,6 +33,10 @@ from mofgap.whole_file import write_text
 
 State = Literal["reading", "screening", "done", "failed"]
 _log = logging.getLogger(__name__)
+_NO_REPORT = (
+    "the process that drew the report was ended twice, perhaps for want of memory: ask again later, or take "
+    "the table and run mofgap report TABLE on a computer with more memory"
+)
 
 
 @dataclass(eq=False)
@@ -88,7 +92,7 @@ class Job:
         """The report, made once.
 
         Raises:
-            RequestError: If the screening was removed meanwhile.
+            RequestError: If the screening was removed meanwhile, or the process that draws the report dies.
         """
         path = self.upload.folder / "report.html"
         async with self._drawing:
@@ -102,7 +106,10 @@ class Job:
                     for row in rows
                     if isinstance(item := self.inputs[place], InputItem)
                 }
-                page = await queue.run(report_of, self.rows(), items, self.config, source)
+                try:
+                    page = await queue.run(report_of, self.rows(), items, self.config, source)
+                except BrokenExecutor as error:
+                    raise RequestError(503, _NO_REPORT) from error
                 if self.is_removed:
                     raise RequestError(404, "the screening was removed; send the files again")
                 await asyncio.to_thread(write_text, path, page)

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,21 @@ def test_who_asks_for_the_report_of_a_failed_screening_is_told_why(client: TestC
     why = client.get(f"/api/screenings/{name}").json()["error"]
     report = client.get(f"/api/screenings/{name}/report")
     assert report.status_code == 409 and report.json()["detail"] == why != ""
+
+
+def test_who_asks_for_a_report_that_no_memory_suffices_for_is_told_a_cure(
+    client: TestClient, write_cifs: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: object) -> str:
+        raise BrokenExecutor
+
+    at = f"/api/screenings/{finished(client, files(write_cifs(tmp_path, 1)))}"
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs_module, "report_of", died)
+        report = client.get(f"{at}/report")
+    words = report.json()["detail"]
+    assert report.status_code == 503 and "memory" in words and "mofgap report" in words
+    assert "Screening of 1 structure" in client.get(f"{at}/report").text
 
 
 def test_a_stop_while_files_are_unpacked_leaves_none(
