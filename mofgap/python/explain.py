@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.prepare.config import Geometry, Guests, PreparationConfig
 from mofgap.explanation.explanation import Explanation, explained
 from mofgap.gap.predictor import GapPredictor
+from mofgap.python.given import given_model
 from mofgap.shipped import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from mofgap.python.regressor import GapRegressor
 
 
 def explain(
     structure: Any,
-    model: GapPredictor | str = DEFAULT_MODEL,
+    model: GapPredictor | GapRegressor | str = DEFAULT_MODEL,
     *,
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
@@ -30,7 +34,7 @@ def explain(
 
     Args:
         structure: Path of a file (a CIF, say), pymatgen ``Structure``, ASE ``Atoms`` or `Crystal`.
-        model: A loaded model, the name of a shipped one, or a model folder.
+        model: A loaded model, a fitted `GapRegressor`, the name of a shipped model, or a model folder.
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted, in atoms.
         geometry: ``relaxed`` by DFT, ``experimental``, or ``auto``, which looks at bonds to hydrogen.
@@ -45,10 +49,11 @@ def explain(
     Raises:
         ValueError: If the file cannot be read, or the structure is refused.
         ModelError: If the model does not exist or is damaged.
+        sklearn.exceptions.NotFittedError: If the model is a `GapRegressor` without a `fit`.
         TypeError: If ``structure`` is neither a path nor a structure.
     """
     how = PreparationConfig(geometry, guests, add_hydrogens, hydrogen_lengths, bond_lengths)
-    found = explained(structure, model, disorder=disorder, max_atoms=max_atoms, preparation=how)
+    found = explained(structure, given_model(model), disorder=disorder, max_atoms=max_atoms, preparation=how)
     for text in found.warnings:
         warnings.warn(f"{found.crystal.structure_id}: {text}", stacklevel=2)
     return found

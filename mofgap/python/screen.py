@@ -20,6 +20,7 @@ from mofgap.crystals.reasons import MISSING, NO_MATCH
 from mofgap.gap.predictor import GapPredictor, load_model
 from mofgap.nearest import hint
 from mofgap.plain_words import default_of, limits, meaning, settings_of
+from mofgap.python.given import given_model
 from mofgap.report.notebook import Screening
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.origin import ATTRIBUTE, N_COPIES, N_NOVEL, record
@@ -63,12 +64,7 @@ def screen(
     for name in settings:
         if name not in settings_of(ScreeningConfig):
             raise TypeError(f"screen() has no argument {name!r}; {hint(name, signature(screen).parameters)}")
-    model = settings.pop("model", None)
-    if hasattr(model, "fit"):
-        from sklearn.utils.validation import check_is_fitted  # slow to import
-
-        check_is_fitted(model, "model_")
-        model = model.model_
+    model = given_model(settings.pop("model", None))
     loaded = model if isinstance(model, GapPredictor) else None
     if loaded is not None and settings.get("level") is not None:
         raise ConfigurationError("a loaded model has its own: give level or model, not both", key="level")

@@ -186,6 +186,25 @@ def test_gaps_are_written_into_atoms(tiny: GapPredictor, tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_estimator_is_taken_where_a_model_is(
+    tiny: GapPredictor, write_cifs: WriteCifs, tmp_path: Path
+) -> None:
+    (file,) = write_cifs(tmp_path, 1)
+    table, estimator = mofgap.screen(file, (0.0, 9.0), model=tiny), mofgap.GapRegressor()
+    calls: list[Callable[[], Any]] = [
+        lambda: mofgap.screen(file, model=estimator).gap_ev[0],
+        lambda: mofgap.explain(file, estimator).gap_ev,
+        lambda: mofgap.annotate(to_ase(crystals(1)[0]), estimator).info["gap_ev"],
+        lambda: mofgap.select(table, 1, model=estimator).table.gap_ev[0],
+    ]
+    for call in calls:
+        with pytest.raises(NotFittedError):
+            call()
+    estimator.model_ = tiny
+    assert [call() for call in calls] == pytest.approx([table.gap_ev[0]] * 4, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPredictor) -> None:
     structures = crystals(4)
     gaps = np.array([1.0, 1.5, 2.0, 2.5])
