@@ -68,7 +68,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def _behind(path: Path) -> Path:
     """What a link leads to; other paths as they are."""
-    return path.resolve() if path.is_symlink() else path
+    if not path.is_symlink():
+        return path
+    with suppress(FileNotFoundError):  # it may lead to what is to be made, but not in circles
+        path.stat()
+    return path.resolve()
 
 
 def _remove_left_over(folder: Path) -> None:

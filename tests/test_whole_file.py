@@ -92,6 +92,14 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "scratch"]
 
 
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_loop_of_links_is_named_and_stays(tmp_path: Path, whole: Whole) -> None:
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    with pytest.raises(OSError, match="symbolic links") as error, whole(tmp_path / "loop.csv"):
+        pass
+    assert error.value.filename == str(tmp_path / "loop.csv") and (tmp_path / "loop.csv").is_symlink()
+
+
 def test_a_folder_that_a_killed_writer_left_goes_with_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
