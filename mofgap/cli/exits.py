@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,15 @@ WRONG_USAGE = 2
 SOME_FAILED = 3
 INTERRUPTED = 130
 
-_CURES = {FileNotFoundError: "check the path", PermissionError: "check its permissions, or name another"}
+_CURES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.ELOOP: "check the path",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another",
+    errno.EACCES: "check its permissions, or name another",
+    errno.EPERM: "check its permissions, or name another",
+}
 
 
 def say(words: str) -> None:
@@ -56,5 +65,5 @@ def words_of(error: Exception) -> str:
     """The message of an error; for those of the system the file, the reason and a cure."""
     if not (isinstance(error, OSError) and error.filename and error.strerror):
         return str(error)
-    cure = next((f"; {words}" for kind, words in _CURES.items() if isinstance(error, kind)), "")
-    return f"{error.filename}: {error.strerror}{cure}"
+    cure = _CURES.get(error.errno or 0)
+    return f"{error.filename}: {error.strerror}" + (f"; {cure}" if cure else "")

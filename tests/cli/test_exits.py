@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import re
 
 import pytest
@@ -18,6 +19,9 @@ from mofgap.cli.exits import words_of
             FileNotFoundError(2, "No such file or directory", "x.csv"),
             "x.csv: No such file .*; check the path",
         ),
+        (IsADirectoryError(21, "Is a directory", "x"), "x: Is a directory; name a file"),
+        (FileExistsError(17, "File exists", "x"), "x: File exists; name another"),
+        (OSError(errno.ELOOP, "Too many levels", "x"), "x: Too many levels; check the path"),
         (OSError(28, "No space left on device", "x.csv"), "x.csv: No space left on device$"),
         (ValueError("x.csv: no rows"), "x.csv: no rows$"),
     ],
