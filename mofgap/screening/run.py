@@ -145,7 +145,7 @@ class ScreeningRun:
             raise
         if not (self.shard.n_inputs if self.shard else any(found)):
             self.remove_journal()
-            raise ScreeningError("no inputs: the list or archive is empty")
+            raise ScreeningError("no inputs: the list, archive or standard input is empty")
         return found
 
     def remove_journal(self) -> None:

@@ -161,6 +161,8 @@ def read_table(path: Path) -> pd.DataFrame:
         raise ScreeningTableError(f"{path}: {what}")
     if path.suffix.lower() not in FORMATS:
         raise ScreeningTableError(f"{path}: expected a {', '.join(FORMATS)} table of mofgap screen")
+    if not parts and not path.stat().st_size:
+        raise ScreeningTableError(f"{path}: the file is empty; screen again")
     frame = _read(parts or [path])
     frame.attrs[FOLDER] = str(path.parent)
     if found := read_origin(path):
