@@ -109,7 +109,7 @@ def _labels_of_sheet(path: Path, id_name: str | None, columns: Mapping[str, str]
         full = [(n, line) for n, line in enumerate(lines, 2) if any(v is not None for v in line)]
         rows, places = (dict(zip(header, line, strict=False)) for _, line in full), (n for n, _ in full)
         return labels_of_rows(rows, str(path), id_name or id_column(names), columns, names, places)
-    except (BadZipFile, KeyError) as error:
+    except (BadZipFile, LookupError, SyntaxError) as error:  # the last for its XML
         raise DatasetError(f"{path}: no Excel file, or a damaged one; save it again, or as .csv") from error
     except DatasetError:
         raise

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from openpyxl import Workbook
@@ -21,6 +22,20 @@ def test_a_row_without_name_is_told_by_its_line_in_the_file(tmp_path: Path) -> N
         sheet.worksheets[0].append(line)
     sheet.save(book)
     assert [read_label_table(path, None, GAPS).unnamed for path in (text, book)] == [(5,), (5,)]
+
+
+@pytest.mark.parametrize("part", ["xl/workbook.xml", "xl/worksheets/sheet1.xml"])
+def test_a_sheet_that_is_cut_off_inside_its_archive_is_told(part: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.xlsx", tmp_path / "cut.xlsx"
+    sheet = Workbook()
+    sheet.worksheets[0].append(["name", "gap_ev"])
+    sheet.save(whole)
+    with ZipFile(whole) as archive, ZipFile(cut, "w") as damaged:
+        for name in archive.namelist():
+            content = archive.read(name)
+            damaged.writestr(name, content[: len(content) // 2] if name == part else content)
+    with pytest.raises(DatasetError, match=r"cut\.xlsx: no Excel file, or a damaged one"):
+        read_label_table(cut, None, GAPS)
 
 
 def found(text: str, *structures: str) -> list[str | None]:
