@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mofgap.choices import MAX_ATOMS, Disorder
+from mofgap.crystals.ase_files import record_of
 from mofgap.crystals.cif import decode, read_cif_bytes
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.dictionaries import crystal_of_dictionary, identifier_in, is_structure, structures_in
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, Kind, stem_of
+from mofgap.crystals.poscar import read_poscar
 from mofgap.crystals.reasons import StructureError
 from mofgap.crystals.tar_archive import opener_of
 from mofgap.crystals.unit_cell import check_apart, check_usable
+from mofgap.crystals.xyz import read_xyz
 from mofgap.crystals.zip_archive import unreadable
 from mofgap.crystals.zip_member import CHANGED, Packed, read_packed
 
@@ -78,8 +82,6 @@ class InputItem:
             return self.data
         try:
             if self.number is not None:
-                from mofgap.crystals.ase_files import record_of
-
                 return record_of(self.path, self.kind, self.number)
             if self.packed is not None:
                 return read_packed(self.path, self.packed, check_size)
@@ -127,8 +129,6 @@ def read_input(item: InputItem, *, disorder: Disorder = "refuse", max_atoms: int
         if item.kind == "cif":
             return read_cif_bytes(data, item.source, disorder=disorder, max_atoms=max_atoms)
         if item.kind in ("json", "db", "traj"):
-            from mofgap.crystals.dictionaries import crystal_of_dictionary
-
             row = json.loads(data)
             name = _name_in(row, item)
             crystal = crystal_of_dictionary(_structure_in(row), name, item.source, max_atoms)
@@ -154,18 +154,12 @@ def _of_text(item: InputItem, data: bytes, max_atoms: int) -> Crystal:
     name, source = item.structure_id, item.source
     text, _ = decode(data)
     if item.kind == "poscar":
-        from mofgap.crystals.poscar import read_poscar
-
         return read_poscar(text, name, source, max_atoms)
-    from mofgap.crystals.xyz import read_xyz
-
     return read_xyz(text, name, source, max_atoms, named=item.named)
 
 
 def _name_in(row: Any, item: InputItem) -> str:
     """The identifier that an object of a JSON file has, where its file holds several; else the item's."""
-    from mofgap.crystals.dictionaries import identifier_in
-
     if not item.named or not isinstance(row, Mapping):
         return item.structure_id
     values = {**row, **(row.get("key_value_pairs") or {})}  # where ASE keeps what users say
@@ -179,8 +173,6 @@ def _structure_in(row: Any) -> Any:
     Raises:
         StructureError: If the object holds no structure, or several.
     """
-    from mofgap.crystals.dictionaries import is_structure, structures_in
-
     if not isinstance(row, Mapping) or is_structure(row):
         return row
     found = structures_in(row)

@@ -16,11 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TypeVar
 
+from mofgap.crystals.ase_files import numbers_of, record_of
 from mofgap.crystals.entry import ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, NUMBERED, STREAMED, stem_of
 from mofgap.crystals.item import MAX_FILE_BYTES, InputItem, failure, message, unpacked
+from mofgap.crystals.json_rows import json_rows
+from mofgap.crystals.json_stream import JsonError
 from mofgap.crystals.reasons import NO_STRUCTURES, StructureError
 from mofgap.crystals.tar_archive import START_BYTES, Unpacked, is_packed, opener_of
+from mofgap.crystals.xyz import frames
 
 # Of one structure in a JSON; its objects may take ten times as much memory.
 MAX_JSON_BYTES = 8 * 2**20
@@ -75,8 +79,6 @@ def holds_crystals(item: InputItem) -> bool:
 
 
 def _numbered(item: InputItem) -> Iterator[InputItem]:
-    from mofgap.crystals.ase_files import numbers_of, record_of
-
     with _as_file(item) as path:
         numbers, size = numbers_of(path, item.kind), Path(path).stat().st_size
         for place, number in enumerate(numbers, start=1):
@@ -92,20 +94,16 @@ def _streamed(item: InputItem) -> Iterator[InputItem]:
     first = next(parts, None)
     if first is None:
         return
-    second, trouble = None, None
     try:
         second = next(parts, None)
-    except Exception as error:  # what stands before it is read all the same
-        trouble = error
-    if second is None and trouble is None:
+    except Exception:  # what stands before it is read all the same
+        yield _one_of_several(item, 1, *first)
+        raise
+    if second is None:
         yield replace(item, data=first[1], member=None, span=None, name=stem_of(item.source))
         return
-    yield _one_of_several(item, 1, *first)
-    if trouble is not None:
-        raise trouble
-    for place, part in enumerate(chain([second], parts), start=2):
-        if part is not None:
-            yield _one_of_several(item, place, *part)
+    for place, part in enumerate(chain([first, second], parts), start=1):
+        yield _one_of_several(item, place, *part)
 
 
 def _one_of_several(item: InputItem, place: int, name: str = "", data: bytes | None = None) -> InputItem:
@@ -153,16 +151,11 @@ def _check_mean_size(n_structures: int, n_bytes: int) -> None:
 
 
 def _frames(item: InputItem) -> Iterator[Part]:
-    from mofgap.crystals.xyz import frames
-
     with _opened(item) as file:
         yield from (("", frame) for frame in frames(file, MAX_FILE_BYTES))
 
 
 def _rows(item: InputItem) -> Iterator[Part]:
-    from mofgap.crystals.json_rows import json_rows
-    from mofgap.crystals.json_stream import JsonError
-
     try:
         for name, row in json_rows(lambda: _opened(item), MAX_JSON_BYTES):
             if not isinstance(row, dict | str | None):  # a missing structure costs no other
