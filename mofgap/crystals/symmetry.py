@@ -226,10 +226,10 @@ def expand(
     n_sites = len(frac_coords)
     if len(ops) == 1 and np.array_equal(ops[0], np.eye(3, 4)):
         return np.arange(n_sites), np.zeros(n_sites, dtype=np.int64), frac_coords
-    rotations, translations = ops[:, :, :3], ops[:, :, 3]
     site_index, op_index, coords = [], [], []
     for site, position in enumerate(frac_coords):
-        images = _images(position, rotations, translations, cell)
+        settled, _ = _settled(position, ops, cell)
+        images = ops[:, :, :3] @ settled + ops[:, :, 3]
         kept = _distinct(images, cell)
         site_index.append(np.full(len(kept), site))
         op_index.append(kept)
@@ -256,7 +256,7 @@ def n_places(
     beside = np.max(distances, axis=1, where=near, initial=0.0) > _ROUNDED_ANGSTROM
     found = np.ones(len(frac_coords), dtype=np.int64)
     for site in np.flatnonzero(beside):
-        _, own = _settled(frac_coords[site], ops[:, :, :3], ops[:, :, 3], cell)
+        _, own = _settled(frac_coords[site], ops, cell)
         places = shifts[site][own] @ cell
         found[site] = _n_apart(places, np.linalg.norm(places, axis=1).max() / 4)
     return found
@@ -271,29 +271,15 @@ def _n_apart(places: NDArray[np.float64], least: float) -> int:
     return len(kept)
 
 
-def _images(
-    position: NDArray[np.float64],
-    rotations: NDArray[np.float64],
-    translations: NDArray[np.float64],
-    cell: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(n_ops, 3) images of a site, which is first moved onto its special position."""
-    position, _ = _settled(position, rotations, translations, cell)
-    return rotations @ position + translations
-
-
 def _settled(
-    position: NDArray[np.float64],
-    rotations: NDArray[np.float64],
-    translations: NDArray[np.float64],
-    cell: NDArray[np.float64],
+    position: NDArray[np.float64], ops: NDArray[np.float64], cell: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(3,) the special position of a site, and (n_ops,) the operations whose images are one atom there.
 
     About an axis of order four, opposite places may be too far from each other, while all are near the axis.
     """
     for _ in range(_MOST_STEPS):
-        shifts = rotations @ position + translations - position
+        shifts = ops[:, :, :3] @ position + ops[:, :, 3] - position
         shifts -= np.round(shifts)
         own = np.linalg.norm(shifts @ cell, axis=1) < SPECIAL_POSITION_ANGSTROM
         step = shifts[own].mean(axis=0)
