@@ -51,6 +51,13 @@ class Pairs:
         """(n_pairs,) whether both ends are atoms of a mask."""
         return atoms[self.first] & atoms[self.second]
 
+    def neighbours(self, n: int) -> list[list[int]]:
+        """Of each of n atoms, the second atoms of its pairs."""
+        found: list[list[int]] = [[] for _ in range(n)]
+        for i, j in zip(self.first.tolist(), self.second.tolist(), strict=True):
+            found[i].append(j)
+        return found
+
 
 def pairs_within(
     cell: NDArray[np.float64],

@@ -284,10 +284,7 @@ class Lewis:
 def open_valences(bonded: BondGraph) -> Lewis | None:
     """The ligands' atoms joined by single bonds; None if one has too many neighbours, or is of rare kind."""
     numbers, metal, bonds = bonded.numbers.tolist(), IS_METAL[bonded.numbers], bonded.bonds
-    organic = bonds.take(bonds.both(~metal))
-    neighbours: list[list[int]] = [[] for _ in numbers]
-    for i, j in zip(organic.first.tolist(), organic.second.tolist(), strict=True):
-        neighbours[i].append(j)
+    neighbours = bonds.take(bonds.both(~metal)).neighbours(len(numbers))
     lewis = Lewis(neighbours, [0] * len(numbers), set(), 0)
     on_metal = set(bonds.first[metal[bonds.second]].tolist())
     for i in np.flatnonzero(~metal).tolist():

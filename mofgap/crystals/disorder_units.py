@@ -121,10 +121,7 @@ def units_of(
     whole = _whole_molecules(sites, op_index, pairs, together, excluded)
     joined = ((one_group & bonded & ~close) | _carried(sites, op_index, pairs) | whole) & ~across
     unit = parts_of(pairs.take(joined), len(sites))
-    alternatives: list[list[int]] = [[] for _ in range(len(sites))]
-    apart = pairs.take(excluded)
-    for first, second in zip(apart.first.tolist(), apart.second.tolist(), strict=True):
-        alternatives[first].append(second)
+    alternatives = pairs.take(excluded).neighbours(len(sites))
     members: dict[int, list[int]] = {}
     for atom in index.tolist():
         members.setdefault(int(unit[atom]), []).append(atom)

@@ -60,8 +60,6 @@ def _bare_carbons(bonded: BondGraph) -> NDArray[np.intp]:
     fits = (_RING_OPENING[0] < opening) & (opening < _RING_OPENING[1])
     bare = np.flatnonzero((numbers == CARBON) & (bonded.coordination() == 2) & (n_ring == 2) & fits)
     links = bonds.take(bonds.both(np.isin(numbers, (CARBON, NITROGEN, *CHALCOGENS))))
-    neighbours: list[list[int]] = [[] for _ in numbers]
-    for i, j in zip(links.first.tolist(), links.second.tolist(), strict=True):
-        neighbours[i].append(j)
+    neighbours = links.neighbours(len(numbers))
     closed = [i for i in bare.tolist() if any(any(rings((i,), neighbours, size)) for size in (5, 6))]
     return np.array(closed, dtype=np.intp)
