@@ -265,10 +265,7 @@ class _Expansion:
             empty = False
             yield item
         if empty:
-            yield failure(
-                name,
-                f"{EMPTY_FOLDER} ({KNOWN}); check the path, or unpack archives in it",
-            )
+            yield failure(name, f"{EMPTY_FOLDER} ({KNOWN}); check the path, or unpack archives in it")
 
 
 def _is_list(start: list[str]) -> bool:
