@@ -13,7 +13,7 @@ from mofgap.choices import MAX_ATOMS, Disorder
 from mofgap.crystals.block import n_rows, small_structure
 from mofgap.crystals.crowding import MOST_SITES_OF_ATOM
 from mofgap.crystals.crystal import MEMORY, Crystal
-from mofgap.crystals.disorder import is_disordered, put_together, refuse
+from mofgap.crystals.disorder import put_together, refuse
 from mofgap.crystals.entry import Entry, ReadFailure, unforeseen
 from mofgap.crystals.formats import LONGEST_NAME, stem_of
 from mofgap.crystals.lattice import cell_of, volume_of
@@ -288,7 +288,7 @@ def _structure(part: _Part, source: str, name: str, disorder: Disorder, max_atom
     sites, split = put_together(sites, n_places(ops, sites.frac_coords, cell))
     if disorder == "refuse":
         refuse(sites)
-    elif is_disordered(sites):
+    elif sites.partial.any():
         ops = by_rotation(ops)
     site_index, op_index, frac_coords = expand(ops, sites.frac_coords, cell)
     if len(ops) > 1:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mofgap.crystals.crystal import Crystal
-from mofgap.crystals.disorder import FULL_OCCUPANCY
 from mofgap.crystals.reasons import StructureError, listed
+from mofgap.crystals.sites import FULL_OCCUPANCY
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -18,8 +18,6 @@ from mofgap.crystals.reasons import StructureError, listed
 from mofgap.crystals.shells import fill_shells
 from mofgap.crystals.sites import FULLEST_OCCUPANCY, Sites
 
-# Refinements write 0.99 or 0.999 for a site they mean to be full.
-FULL_OCCUPANCY = 0.985
 # Images of an alternative are neighbours up to this distance, angstrom, and this ratio to the nearest.
 _FARTHEST_IMAGE_ANGSTROM, _NEAREST = 6.0, 1.1
 
@@ -43,18 +41,13 @@ def put_together(sites: Sites, n_places: NDArray[np.int64]) -> tuple[Sites, list
     return replace(sites, occupancies=np.where(split, np.minimum(total, 1.0), sites.occupancies)), [text]
 
 
-def is_disordered(sites: Sites) -> bool:
-    """Whether a site is partially occupied."""
-    return bool((sites.occupancies < FULL_OCCUPANCY).any())
-
-
 def refuse(sites: Sites) -> None:
     """Refuse a structure with partially occupied sites.
 
     Raises:
         StructureError: If a site is partially occupied.
     """
-    partial = np.flatnonzero(sites.occupancies < FULL_OCCUPANCY)
+    partial = np.flatnonzero(sites.partial)
     if len(partial):
         names = listed([f"{sites.labels[i]} ({sites.occupancies[i]:g})" for i in partial])
         raise StructureError(
@@ -85,7 +78,7 @@ def majority(
     Raises:
         StructureError: If the partial sites are so crowded that their pairs would not fit in memory.
     """
-    partial = sites.occupancies < FULL_OCCUPANCY
+    partial = sites.partial
     if not partial.any():
         return ~partial, []
     check_crowding(cell, sites.frac_coords[partial], REACH_ANGSTROM)

@@ -14,6 +14,8 @@ from mofgap.crystals.elements import ambiguous, candidates, deuterium, label_occ
 from mofgap.crystals.formula import parse_formula
 from mofgap.crystals.reasons import StructureError, listed, shown
 
+# Refinements write 0.99 or 0.999 for a site they mean to be full.
+FULL_OCCUPANCY = 0.985
 # Refinements may end a little above a full site.
 FULLEST_OCCUPANCY = 1.02
 # The occupancy of an alternative of which the file does not say how often it is taken.
@@ -44,6 +46,11 @@ class Sites:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def partial(self) -> NDArray[np.bool_]:
+        """(n,) whether a site is partially occupied."""
+        return self.occupancies < FULL_OCCUPANCY
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Sites:
         """The sites of an index or a mask, in its order."""

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from mofgap.choices import Disorder
 from mofgap.counts import counted
-from mofgap.crystals import disorder as occupancy
 from mofgap.crystals.bonds import pairs_within
 from mofgap.crystals.crowding import MOST_PAIRS, MOST_SITES_OF_ATOM, boxes, check_crowding, check_density
 from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.disorder import majority
 from mofgap.crystals.elements import MAX_Z, symbol_of
 from mofgap.crystals.lattice import check_cell, volume_of
 from mofgap.crystals.reasons import StructureError
@@ -128,13 +128,13 @@ def settle(
     cell, warnings = crystal.cell, list(crystal.warnings)
     check_room(cell, len(sites))
     if disorder == "majority":
-        n_partial = int((sites.occupancies < occupancy.FULL_OCCUPANCY).sum())
+        n_partial = int(sites.partial.sum())
         if n_partial > MOST_SITES_OF_ATOM * max_atoms:
             raise StructureError(
                 f"too-many-atoms: {n_partial} partly occupied sites in the cell, the limit is "
                 f"{MOST_SITES_OF_ATOM * max_atoms}; choose one arrangement yourself, or raise --max-atoms"
             )
-        keep, notes = occupancy.majority(cell, sites, op_index)
+        keep, notes = majority(cell, sites, op_index)
         sites = sites.take(keep)
         warnings += notes
         if not len(sites):
@@ -173,10 +173,8 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
     pairs = pairs_within(cell, sites.frac_coords, IMPOSSIBLE_ANGSTROM)
     numbers = sites.atomic_numbers
     repeated = (numbers[pairs.first] == numbers[pairs.second]) & (pairs.distances < DUPLICATE_ANGSTROM)
-    repeated &= pairs.first != pairs.second
-    drop = np.unique(pairs.first[repeated & (pairs.first > pairs.second)])
     removed = np.zeros(len(sites), dtype=bool)
-    removed[drop] = True
+    removed[pairs.first[repeated & (pairs.first > pairs.second)]] = True
     left = pairs.take(pairs.both(~removed))
     if len(left.first):
         worst = int(np.argmin(left.distances))
@@ -187,7 +185,7 @@ def _merge_duplicates(cell: NDArray[np.float64], sites: Sites, max_atoms: int, w
             f"overlapping-atoms: {names} are {left.distances[worst]:.2f} Å apart{others}; "
             "remove one of each disordered alternative, or correct the symmetry"
         )
-    if len(drop):
+    if removed.any():
         sites = sites.take(~removed)
     if len(sites) < n_written:
         warnings.append(f"duplicate-sites: merged {counted(n_written - len(sites), 'atom')} written twice")
