@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mofgap.counts import counted
+from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.entry import ReadFailure
 from mofgap.datasets.label_table import MAX_GAP_EV, LabelTable, is_missing, no_column, normalised
 from mofgap.datasets.record import DatasetError, Record
@@ -80,19 +81,17 @@ def import_table(
     texts = {f"?{name}": name for name in TEXTS} if texts is None else texts
     columns = list(dict.fromkeys(targets.values()))
     join = _Join(labels, targets, texts)
-    skipped: list[Skip] = []
     n_labels = dict.fromkeys(columns, 0)
     with TableWriter(output, columns, list(dict.fromkeys(texts.values())), about or {}) as table:
         for record in records:
-            outcome = join.values(record, skipped)
+            outcome = join.values(record)
             if outcome is None or isinstance(record, ReadFailure):
                 continue
             table.add(record, outcome)
             for name in columns:
                 n_labels[name] += outcome[name] is not None
         join.check_names()
-    skipped += join.left_over()
-    return Imported(table.n_rows, n_labels, tuple(skipped))
+    return Imported(table.n_rows, n_labels, (*join.skipped, *join.left_over()))
 
 
 def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
@@ -111,7 +110,7 @@ def write_skipped(path: Path, skipped: Iterable[Skip]) -> None:
 
 
 class _Join:
-    """Finds the labels of each structure, and keeps which labels were used."""
+    """Finds the labels of each structure, and keeps which were used and what was left out."""
 
     def __init__(
         self, labels: LabelTable | None, targets: Mapping[str, str], texts: Mapping[str, str]
@@ -121,21 +120,22 @@ class _Join:
         self.read_as: dict[str, str] = {}
         self.met: set[str] = set()
         self.names: dict[str, None] = {}
+        self.skipped: list[Skip] = []
 
-    def values(self, record: Record | ReadFailure, skipped: list[Skip]) -> dict[str, Any] | None:
-        """Labels and texts of a structure by column, or None where it is left out, and why in ``skipped``."""
+    def values(self, record: Record | ReadFailure) -> dict[str, Any] | None:
+        """Labels and texts of a structure by column, or None where it is left out."""
         if isinstance(record, ReadFailure):
             self.met.add(self._key(record.structure_id))
-            skipped.append(Skip(record.structure_id, record.source, record.reason))
+            self.skipped.append(Skip(record.structure_id, record.source, record.reason))
             return None
         crystal = record.crystal
         name = self._key(crystal.structure_id)
         self.met.add(name)
         found, reason = self._found(name, record)
         if found is None:
-            skipped.append(Skip(crystal.structure_id, crystal.source, reason))
+            self.skipped.append(Skip(crystal.structure_id, crystal.source, reason))
             return None
-        row = self._labels_of(found, crystal.structure_id, crystal.source, skipped)
+        row = self._labels_of(found, crystal)
         if row is None:
             return None
         self.read[name], self.read_as[name] = crystal.source, crystal.structure_id
@@ -146,9 +146,7 @@ class _Join:
         """The name of a structure among the labels, or its own where it carries them."""
         return structure_id if self.labels is None else self.labels.find(structure_id)
 
-    def _labels_of(
-        self, found: Mapping[str, Any], structure_id: str, source: str, skipped: list[Skip]
-    ) -> dict[str, Any] | None:
+    def _labels_of(self, found: Mapping[str, Any], crystal: Crystal) -> dict[str, Any] | None:
         """Gaps by column, or None if gaps are wanted and the structure has none."""
         row: dict[str, Any] = {}
         reasons = []
@@ -159,7 +157,7 @@ class _Join:
         usable = not row or any(gap is not None for gap in row.values())
         if not usable and not reasons:
             reasons.append(f"missing-label: no {' or '.join(self.targets)}")
-        skipped += [Skip(structure_id, source, reason) for reason in reasons]
+        self.skipped += [Skip(crystal.structure_id, crystal.source, reason) for reason in reasons]
         return row if usable else None
 
     def _found(self, name: str, record: Record) -> tuple[Mapping[str, Any] | None, str]:
