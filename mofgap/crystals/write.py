@@ -7,23 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gemmi import cif
-from numpy.typing import NDArray
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.elements import symbol_of
 from mofgap.crystals.formula import formula_sum
-
-
-def cell_parameters(cell: NDArray[np.float64]) -> tuple[float, float, float, float, float, float]:
-    """Lengths a, b, c in angstrom and angles alpha, beta, gamma in degrees.
-
-    Args:
-        cell: (3, 3) lattice vectors as rows, in angstrom.
-    """
-    a, b, c = (float(length) for length in np.linalg.norm(cell, axis=1))
-    cosines = (cell[1] @ cell[2] / (b * c), cell[2] @ cell[0] / (c * a), cell[0] @ cell[1] / (a * b))
-    alpha, beta, gamma = (float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))) for cosine in cosines)
-    return a, b, c, alpha, beta, gamma
 
 
 def write_cif(
@@ -41,6 +28,8 @@ def write_cif(
     Raises:
         ValueError: If a column of ``columns`` has another length than the atom table.
     """
+    from ase.geometry import cell_to_cellpar
+
     block_name = "".join(
         c if c.isascii() and c.isprintable() and c != " " else "_" for c in crystal.structure_id
     )
@@ -48,7 +37,7 @@ def write_cif(
     lines += [f"{tag} {_value(value)}" for tag, value in (header or {}).items()]
     lines.append(f"_chemical_formula_sum '{formula_sum(crystal.atomic_numbers)}'")
     names = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-    parameters = cell_parameters(crystal.cell)
+    parameters = cell_to_cellpar(crystal.cell).tolist()
     lines += [f"_cell_{name} {value:.6f}" for name, value in zip(names, parameters, strict=True)]
     lines += ["_space_group_name_H-M_alt 'P 1'", "_space_group_IT_number 1"]
     lines += ["loop_", "_space_group_symop_operation_xyz", "'x, y, z'"]
