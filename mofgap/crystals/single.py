@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from mofgap.choices import MAX_ATOMS, Disorder, check_choice
 from mofgap.crystals.convert import crystal_from
-from mofgap.crystals.crystal import Crystal
+from mofgap.crystals.crystal import MEMORY, Crystal
 from mofgap.crystals.entry import Entry, ReadFailure
 from mofgap.crystals.inputs import items_of_file
 from mofgap.crystals.prepare.config import PreparationConfig
@@ -23,6 +24,7 @@ class NoSuchFile(FileNotFoundError, ValueError):  # noqa: N818
 def crystal_of(
     item: Any,
     *,
+    name: str = "",
     disorder: Disorder = "refuse",
     max_atoms: int = MAX_ATOMS,
     preparation: PreparationConfig | None = None,
@@ -31,6 +33,7 @@ def crystal_of(
 
     Args:
         item: A pymatgen ``Structure``, ASE ``Atoms``, `Crystal` or path.
+        name: Of a structure object that has none; errors name it.
         disorder: What to do about partial occupancies in a file.
         max_atoms: Largest cell that is accepted, after it was prepared; without preparation, of a file.
         preparation: Which steps to take; None leaves the structure as it is.
@@ -44,9 +47,13 @@ def crystal_of(
     check_choice("disorder", disorder, get_args(Disorder))
     if isinstance(item, str | Path):
         return _alone_in(item, disorder, max_atoms, preparation)
-    found = prepare_given(crystal_from(item), max_atoms, preparation)
+    name = getattr(item, "structure_id", "") or name
+    try:
+        found = prepare_given(replace(crystal_from(item), structure_id=name), max_atoms, preparation)
+    except ValueError as error:
+        found = ReadFailure(MEMORY, name, str(error))
     if isinstance(found, ReadFailure):
-        raise ValueError(found.reason)
+        raise ValueError(f"{name}: {found.reason}" if name else found.reason)
     return found
 
 

@@ -294,7 +294,13 @@ class GapPredictor:
         single = not isinstance(structures, Iterable) or is_one(structures)
         items = [structures] if single else structures
         crystals = [
-            _named(item, f"structure-{place}", disorder, max_atoms, preparation)
+            crystal_of(
+                item,
+                name=f"structure-{place}",
+                disorder=disorder,
+                max_atoms=max_atoms,
+                preparation=preparation,
+            )
             for place, item in enumerate(items, 1)
         ]
         draws = samples if return_std or uncertainty in DRAWN else 0
@@ -340,19 +346,6 @@ class GapPredictor:
         widest = bool(found.gap_std_ev[place] >= UNKNOWN_STD_EV)
         gap_is_unknown = widest and (self.calibration.is_raw or not is_unbalanced(crystal))
         return novelty_warnings(self.novelty, crystal, *about, *known, gap_is_unknown=gap_is_unknown)
-
-
-def _named(
-    item: Any, name: str, disorder: Disorder, max_atoms: int, preparation: PreparationConfig | None
-) -> Crystal:
-    """The crystal of an item. It and errors about it have a name."""
-    if isinstance(item, str | Path):
-        return crystal_of(item, disorder=disorder, max_atoms=max_atoms, preparation=preparation)
-    try:
-        crystal = crystal_of(item, max_atoms=max_atoms, preparation=preparation)
-    except ValueError as error:
-        raise ValueError(f"{getattr(item, 'structure_id', '') or name}: {error}") from error
-    return crystal if crystal.structure_id else replace(crystal, structure_id=name)
 
 
 def load_model(

@@ -82,7 +82,7 @@ class GapRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: If the numbers of structures and gaps differ, a gap is negative, above 25 eV or not a
-                number, or a structure is refused.
+                number, or a structure is refused. The message names the file or position of the structure.
             ConfigurationError: If a parameter has the wrong type or is out of its range.
             ModelError: If the model does not exist or is damaged.
             TypeError: If an item of ``X`` is neither a path nor a structure.
@@ -133,7 +133,10 @@ def _frame(structures: Sequence[Any], gap_ev: NDArray[np.float64]) -> pd.DataFra
     if (wrong := np.flatnonzero(gap_ev > MAX_GAP_EV)).size:
         value = f"gap {wrong[0] + 1} is {gap_ev[wrong[0]]:g}"
         raise ValueError(f"{value}, and no solid has more than {MAX_GAP_EV:g} eV; give all gaps in eV")
-    crystals = [crystal_of(item, preparation=DEFAULT_PREPARATION) for item in structures]
+    crystals = [
+        crystal_of(item, name=f"structure-{place}", preparation=DEFAULT_PREPARATION)
+        for place, item in enumerate(structures, 1)
+    ]
     # Those of files may occur twice, and families are told by them. No other model has names like these.
     names = [f"structure-{place}-{_content(crystal)}" for place, crystal in enumerate(crystals, 1)]
     frame = pd.DataFrame([crystal.columns for crystal in crystals])

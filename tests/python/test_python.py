@@ -225,6 +225,8 @@ def test_a_model_is_fitted_as_scikit_learn_does(model_folder: Path, tiny: GapPre
         estimator.fit(structures, [*gaps[:3], 1000 * gaps[3]])
     with pytest.raises(ValueError, match="no structures to fit"):
         estimator.fit([], [])
+    with pytest.raises(ValueError, match="structure-2: no-cell"):
+        estimator.fit([structures[0], ase.Atoms("H")], gaps[:2])
     for wrong in (-1.0, np.inf, np.nan):
         with pytest.raises(ValueError, match="gap 2"):
             estimator.fit(structures, [1.0, wrong, 1.0, 1.0])
