@@ -20,7 +20,6 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
@@ -57,26 +56,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def restore(module: L.LightningModule, path: Path) -> None:
-    """Load the weights of a checkpoint.
+def restore(module: L.LightningModule, path: Path) -> dict[str, Any]:
+    """Load the weights of a checkpoint, and return all of its content.
 
     Raises:
         TrainingError: If the file ``path`` is missing or damaged, or belongs to another training.
     """
-    module.load_state_dict(_weights(module, read_checkpoint(path), path))
-
-
-def _weights(module: L.LightningModule, content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint's content.
-
-    Raises:
-        TrainingError: If ``content`` does not hold the weights of ``module``.
-    """
-    found = content.get("state_dict") if isinstance(content, dict) else None
-    wanted = {name: weight.shape for name, weight in module.state_dict().items()}
-    if not isinstance(found, dict) or {n: getattr(w, "shape", None) for n, w in found.items()} != wanted:
-        raise TrainingError(f"{path} is of another training: choose another folder")
-    return found
+    content = read_checkpoint(path)
+    try:
+        module.load_state_dict(content["state_dict"])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:
+        raise TrainingError(f"{path} is of another training: choose another folder") from error
+    return content
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
@@ -183,6 +174,8 @@ _LOGGED = {
 
 class Kept(ModelCheckpoint):  # type: ignore[misc]
     """A checkpoint in a folder that may have been moved since.
+
+    Under another name of this class, a resumed training would lose the best epoch so far.
 
     Args:
         folder: Where it lies.
@@ -311,9 +304,7 @@ def fit(
     """
     check_folder(folder, resume=resume)
     last = folder / LAST
-    before = read_checkpoint(last) if last.exists() else None
-    if before is not None:
-        _weights(module, before, last)
+    before = restore(module, last) if last.exists() else None
     folder.mkdir(parents=True, exist_ok=True)
     _quieten_lightning()
     lines: list[Callback] = [EpochLines(compute.model)] if compute.progress else []
