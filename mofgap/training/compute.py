@@ -36,7 +36,7 @@ class Compute(ComputeConfig):
     def trainer(self) -> dict[str, Any]:
         """The same settings as arguments of Lightning's ``Trainer``."""
         return {
-            "accelerator": {"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[self.device],
+            "accelerator": self.device,
             "devices": self.devices,
             "num_nodes": self.nodes,
             "strategy": self.strategy,
@@ -53,5 +53,5 @@ class Compute(ComputeConfig):
         return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
-ANYTHING = Compute()
+DEFAULT_COMPUTE = Compute()
 """One device, the best there is."""

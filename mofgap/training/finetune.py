@@ -22,7 +22,7 @@ from mofgap.crystals.store import GraphStore, StoreBatch
 from mofgap.encoders.encoder import FrozenOutputs
 from mofgap.gap.model import GapModel
 from mofgap.training.batches import loader
-from mofgap.training.compute import ANYTHING, Compute
+from mofgap.training.compute import DEFAULT_COMPUTE, Compute
 from mofgap.training.config import FinetuneConfig
 from mofgap.training.labels import Labels
 from mofgap.training.loop import TrainingError, check_folder, fit, n_steps, restore, seed_step, warmup_cosine
@@ -237,7 +237,7 @@ def finetune(
     features: Tensor | None = None,
     from_model: bool = False,
     resume: bool = False,
-    compute: Compute = ANYTHING,
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> Tensor:
     """Fine-tune in place. The model keeps its best epoch on validation; without validation, its last epoch.
 

@@ -37,7 +37,7 @@ from mofgap.gap.model import GapModel, GapModelConfig
 from mofgap.plain_words import settings_of
 from mofgap.shipped import DEFAULT_ENCODER
 from mofgap.training.batches import loader
-from mofgap.training.compute import ANYTHING, Compute
+from mofgap.training.compute import DEFAULT_COMPUTE, Compute
 from mofgap.training.encoder_folder import PretrainedEncoder, find_encoder
 from mofgap.training.joint_network import JointNetwork
 from mofgap.training.labels import positions
@@ -210,7 +210,7 @@ def train_joint(
     start: Sequence[Path] = (),
     cache: Path | None = None,
     resume: bool = False,
-    compute: Compute = ANYTHING,
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> list[Path]:
     """Train on the rows of split ``train``, choosing the epoch on split ``val``; write a folder a column.
 

@@ -20,7 +20,7 @@ from mofgap.crystals.store import StoreBatch
 from mofgap.encoders.registry import build_encoder, encoder_config, registered
 from mofgap.training.atoms import SIZE_ONLY, AtomHeads, targets_of
 from mofgap.training.batches import loader
-from mofgap.training.compute import ANYTHING, Compute
+from mofgap.training.compute import DEFAULT_COMPUTE, Compute
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import save_encoder
 from mofgap.training.labels import positions, unusable
@@ -113,7 +113,7 @@ def pretrain(
     *,
     cache: Path | None = None,
     resume: bool = False,
-    compute: Compute = ANYTHING,
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> Path:
     """Pretrain on the rows of split ``train``, choosing the epoch on split ``val``.
 

@@ -23,7 +23,7 @@ from mofgap.gap.posterior import fit_correction, predict_store
 from mofgap.gap.unseen_elements import widening
 from mofgap.shipped import CONFIG
 from mofgap.training.calibration import calibration_of, evaluate, matched
-from mofgap.training.compute import ANYTHING, Compute
+from mofgap.training.compute import DEFAULT_COMPUTE, Compute
 from mofgap.training.config import MIN_CORRECTION_ROWS, MIN_FOLD_ROWS, N_FOLDS, FinetuneConfig
 from mofgap.training.cross_fitting import HeldOut, cross_fit, divides_families
 from mofgap.training.finetune import Labelled, finetune, frozen_features, noise_of, refuse_equal
@@ -70,7 +70,7 @@ def train(
     *,
     cache: Path | None = None,
     resume: bool = False,
-    compute: Compute = ANYTHING,
+    compute: Compute = DEFAULT_COMPUTE,
 ) -> TrainingResult:
     """Train a gap model and write its folder.
 
