@@ -158,7 +158,6 @@ def without_named(frame: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not any(named) or kept.empty:
         what = "each candidate: screen others" if any(named) else "none of the candidates: check its names"
         raise CandidateError(f"{path} names {what}")
-    kept.attrs = frame.attrs
     return kept
 
 
@@ -177,7 +176,6 @@ def without_warnings(frame: pd.DataFrame) -> pd.DataFrame:
     kept = frame[frame.status == "ok"].reset_index(drop=True)
     if kept.empty:
         raise CandidateError("each row has a warning: see the column warnings, or --warnings keep")
-    kept.attrs = frame.attrs
     return kept
 
 

@@ -11,7 +11,6 @@ the relaxed structure. A POSCAR holds the primitive cell, a half to a quarter of
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -132,7 +131,6 @@ def _write_vasp(folder: Path, crystal: Crystal, hybrid: bool) -> None:
     }
     if hybrid:
         texts["INCAR.hse06"] = Incar(HYBRID | magmom)
-    shutil.rmtree(folder.with_name(f".{folder.name}.partial"), ignore_errors=True)  # of an earlier version
     with whole_folder(folder) as partial:
         for name, content in texts.items():
             (partial / name).write_text(str(content).rstrip("\n") + "\n", encoding="utf-8")

@@ -114,13 +114,6 @@ def test_a_long_name_is_cut_and_others_are_written(kind: str, tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_a_killed_selection_left_is_no_hindrance(tmp_path: Path) -> None:
-    (tmp_path / ".1_a.partial").mkdir()
-    (tmp_path / ".1_a.partial" / "POSCAR").write_text("half")
-    (folder,) = write_inputs(tmp_path, [crystal("a")], "vasp")
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-
-
 @pytest.mark.parametrize("kind", ["cif", "poscar", "vasp"])
 def test_inputs_are_written_over_earlier_ones(kind: str, tmp_path: Path) -> None:
     first, again = (write_inputs(tmp_path, [crystal("a")], kind) for _ in range(2))
