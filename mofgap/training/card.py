@@ -175,16 +175,15 @@ def card_of(folder: Path) -> str:
 
 def _choice(folder: Path, outcome: TrainingResult) -> str:
     """A sentence on when the training ended."""
-    log = folder / WORK / LOG
-    if _has(outcome, "val") and not _has(outcome, CROSS_FITTED):
-        chosen = f" It was epoch {_best_epoch(log, 'val_mae_ev').epoch + 1:.0f}." if log.exists() else ""
-        return f"The epoch was chosen on val.{chosen}"
-    if not _has(outcome, CROSS_FITTED):
-        return "All epochs were run."
-    return (
-        f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} more "
-        "models, each trained without the structures that it predicts."
-    )
+    if _has(outcome, "val"):
+        best = _best_epoch(folder / WORK / LOG, "val_mae_ev")
+        return f"The epoch was chosen on val. It was epoch {best.epoch + 1:.0f}."
+    if _has(outcome, CROSS_FITTED):
+        return (
+            f"All epochs were run on all of train. What is called {CROSS_FITTED} was predicted by {N_FOLDS} "
+            "more models, each trained without the structures that it predicts."
+        )
+    return "All epochs were run."
 
 
 def _best_epoch(log: Path, by: str) -> pd.Series[float]:

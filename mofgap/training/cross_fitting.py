@@ -34,10 +34,7 @@ def cross_fit(
     if divides_families([families[i] for i in data.train]):
         families = data.ids
 
-    def place(i: int) -> tuple[bytes, bytes]:
-        return _hash(families[i]), _hash(data.ids[i])
-
-    by_hash = sorted(data.train, key=place)
+    by_hash = sorted(data.train, key=lambda i: (_hash(families[i]), _hash(data.ids[i])))
     fold = {name: k % N_FOLDS for k, name in enumerate(dict.fromkeys(families[i] for i in by_hash))}
     parts: list[HeldOut] = []
     for k in range(N_FOLDS):

@@ -316,20 +316,20 @@ def measure(
         if rows := labels.positions(split)[:n]:
             held_out[split] = rows, predict_store(model, data.store, rows)
     numbers = labels.frame.atomic_numbers
-    novelty, unbalanced = dict[str, NDArray[np.float64]](), dict[str, NDArray[np.bool_]]()
+    novelty = dict[str, NDArray[np.float64]]()
     for split, (rows, found) in held_out.items():
-        unbalanced[split] = are_unbalanced(labels.frame.iloc[rows])
-        far = index.score(found.features, numbers.iloc[rows].tolist())
-        novelty[split] = far.percentile
-        held_out[split] = rows, found.widened(widening(far, model.config.substitutes))  # as a prediction
+        scored = index.score(found.features, numbers.iloc[rows].tolist())
+        novelty[split] = scored.percentile
+        held_out[split] = rows, found.widened(widening(scored, model.config.substitutes))  # as a prediction
     known = np.zeros(len(data.ids), dtype=bool) if known is None else known
     calibration = _calibrate(data, parent, known, held_out, novelty)
     scores: dict[str, dict[str, float]] = {}
     for split, (rows, found) in held_out.items():
+        unbalanced = are_unbalanced(labels.frame.iloc[rows])
         for name, chosen in ((split, ~known[rows]), (f"{split}{KNOWN}", known[rows])):
             if len(own := np.flatnonzero(chosen)):
-                gaps, about = gap_ev[rows][own], (novelty[split][own], unbalanced[split][own])
-                scores[name] = evaluate(found.rows(own), calibration, gaps, *about)
+                gaps, far = gap_ev[rows][own], novelty[split][own]
+                scores[name] = evaluate(found.rows(own), calibration, gaps, far, unbalanced[own])
     return calibration, scores
 
 
