@@ -20,39 +20,27 @@ _SHAPES = (16, 64, 64), (512, 64, 136), (2048, 256, 256)
 
 @contextmanager
 def fast_products() -> Iterator[None]:
-    """While open, this process multiplies by oneDNN where `use_fast_products` allows it."""
-    if not use_fast_products():
-        yield
-        return
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision("highest")
-
-
-@cache
-def use_fast_products() -> bool:
-    """Let this process multiply by oneDNN, if its products keep the precision of float32.
+    """While open, this process multiplies by oneDNN, if its products keep the precision of float32.
 
     Nothing changes if the user chose a precision, or if there is a CUDA device, which would round too.
-
-    Returns:
-        Whether oneDNN is used, on a processor that it supports.
     """
     try:
         chosen = torch.get_float32_matmul_precision() != "highest"
     except RuntimeError:  # the user chose a precision for oneDNN alone
         chosen = True
     if chosen or torch.cuda.is_available():
-        return False
+        yield
+        return
     torch.set_float32_matmul_precision("medium")
-    if exact := all(_is_exact(*shape) for shape in _SHAPES):
-        return exact
-    torch.set_float32_matmul_precision("highest")
-    return exact
+    try:
+        if not all(_is_exact(*shape) for shape in _SHAPES):
+            torch.set_float32_matmul_precision("highest")
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
+@cache
 def _is_exact(rows: int, inner: int, columns: int) -> bool:
     """Whether a product keeps digits that float32 has and bfloat16 has not."""
     fine = 1 + 2.0**-12
