@@ -21,6 +21,7 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mofgap.compiled import compiled
 
@@ -133,6 +134,7 @@ class _CompiledAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, bond, gate_start, neighbour, share = ctx.saved_tensors
         n_heads = share.shape[2]

@@ -124,3 +124,13 @@ def test_half_precision_inputs_are_computed_in_float32() -> None:
     out = neighbour_attention(*halves, *tables)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, reference_attention(*(t.float() for t in halves), *tables))
+
+
+def test_second_derivatives_are_refused_on_the_cpu() -> None:
+    """The loops compute none: they would be lost in silence."""
+    query, *others = make_inputs(bond_gradient=False)
+    (gradient,) = torch.autograd.grad(
+        (query + neighbour_attention(query, *others)).square().sum(), query, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
