@@ -52,7 +52,7 @@ def adapt(model: nn.Module, config: BaLoRAConfig) -> dict[str, AdaptedLayer]:
         kind, rank = adapted_kind(base), config.rank_of(name)
         assert kind is not None
         alpha = config.scaling_of(name) * rank
-        layers[name] = kind(base, rank=rank, lora_alpha=alpha, init_scale=config.init_scale)  # type: ignore[call-arg]
+        layers[name] = kind(base, rank=rank, lora_alpha=alpha, init_scale=config.init_scale)
         layers[name].train(base.training)
     _keep_off_fast_paths(model, layers)
     saved = {module: TrainedModule(module) for module in trained.values()}

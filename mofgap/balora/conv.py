@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.balora.layer import AdaptedLayer
@@ -16,11 +16,10 @@ class AdaptedConv2d(AdaptedLayer):
     in PEFT. Inputs are (batch, channels, height, width). A row is a position of the output.
     """
 
-    def __init__(
-        self, base: nn.Conv2d, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
-    ) -> None:
-        width, d_out = base.weight[0].numel(), base.out_channels
-        super().__init__(base, width, d_out, rank=rank, lora_alpha=lora_alpha, init_scale=init_scale)
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Size of a patch under the kernel, and channels of the output."""
+        return self.base.weight[0].numel(), self.base.out_channels
 
     @property
     def n_signs(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -18,14 +20,16 @@ class AdaptedEmbedding(AdaptedLayer):
 
     peft_names = ("lora_embedding_A", "lora_embedding_B")
 
-    def __init__(
-        self, base: nn.Embedding, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
-    ) -> None:
-        number, width = base.weight.shape
-        super().__init__(base, number, width, rank=rank, lora_alpha=lora_alpha, init_scale=init_scale)
+    def __init__(self, base: nn.Embedding, **kwargs: Any) -> None:
+        super().__init__(base, **kwargs)
         if base.padding_idx is not None:  # its vector stays as it is, as in torch and PEFT
             with torch.no_grad():
                 self.lora_A[:, base.padding_idx] = 0.0
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """The shape of W0."""
+        return tuple(self.base.weight.shape)
 
     def last(self, x: Tensor) -> Tensor:
         """(..., 1) int64."""

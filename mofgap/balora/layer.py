@@ -58,8 +58,6 @@ class AdaptedLayer(nn.Module, ABC):
 
     Args:
         base: The layer to adapt; its parameters are frozen in place.
-        d_in: Width of the vectors that A multiplies.
-        d_out: Width of the vectors that B returns.
         rank: r, the rank of the update.
         lora_alpha: The update is scaled by s = lora_alpha / rank.
         init_scale: A starts as N(0, init_scale² / d_in).
@@ -85,10 +83,11 @@ class AdaptedLayer(nn.Module, ABC):
     """Names of A and B in PEFT's files."""
 
     def __init__(
-        self, base: nn.Module, d_in: int, d_out: int, *, rank: int, lora_alpha: float, init_scale: float
+        self, base: nn.Module, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
     ) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
+        d_in, d_out = self.widths
         self.scaling = lora_alpha / rank
         weight = self.base.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -114,6 +113,11 @@ class AdaptedLayer(nn.Module, ABC):
         for weight in self.replaced:
             weight.data = weight.data.to(self.base.weight)
             self.base.weight, self.replaced, self.folded = weight, (), None
+
+    @property
+    @abstractmethod
+    def widths(self) -> tuple[int, int]:
+        """d_in and d_out: widths of the vectors that A multiplies, and that B returns."""
 
     @abstractmethod
     def project(self, x: Tensor, weight: Tensor) -> Tensor:

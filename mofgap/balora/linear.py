@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from mofgap.balora.layer import AdaptedLayer
@@ -14,16 +12,10 @@ from mofgap.balora.layer import AdaptedLayer
 class AdaptedLinear(AdaptedLayer):
     """An adapted ``nn.Linear``. Inputs are (..., d_in); the rest is as in `AdaptedLayer`."""
 
-    def __init__(
-        self, base: nn.Module, *, rank: int = 8, lora_alpha: float = 16.0, init_scale: float = 1.0
-    ) -> None:
-        d_in, d_out = self.widths(base)
-        super().__init__(base, d_in, d_out, rank=rank, lora_alpha=lora_alpha, init_scale=init_scale)
-
-    @classmethod
-    def widths(cls, base: Any) -> tuple[int, int]:
-        """d_in and d_out."""
-        return base.in_features, base.out_features
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Those of the layer."""
+        return self.base.in_features, self.base.out_features
 
     def project(self, x: Tensor, weight: Tensor) -> Tensor:
         """(..., r): the product of x with a matrix of A's shape."""
@@ -55,10 +47,10 @@ class AdaptedConv1D(AdaptedLinear):
         """(..., d_out): the output for a weight (d_in, d_out)."""
         return F.linear(x, weight.T, self.base.bias)
 
-    @classmethod
-    def widths(cls, base: Any) -> tuple[int, int]:
-        """d_in and d_out."""
-        return tuple(base.weight.shape)
+    @property
+    def widths(self) -> tuple[int, int]:
+        """The shape of W0."""
+        return tuple(self.base.weight.shape)
 
     @torch.no_grad()
     def delta_weight(self) -> Tensor:
