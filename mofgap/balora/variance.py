@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -162,10 +163,6 @@ class Call:
     x: Tensor
     g: Tensor
 
-    def outer(self, rows: InputRows) -> Tensor:
-        """(n_inputs, r, d_in): each input's part of df/dA / s in this call."""
-        return self.layer.outer(self.x, self.g, rows)
-
 
 def calls_of(
     forward: Callable[[], Tensor], layers: Mapping[str, AdaptedLayer], n_inputs: int
@@ -259,10 +256,7 @@ def gradient_of(calls: Sequence[Call], A: Tensor, rows: InputRows) -> Tensor:
     """(n_inputs, r, d_in): df/dA / s of each input, over all calls of a layer; A gives the shape."""
     if not calls:
         return A.new_zeros(rows.n_inputs, *A.shape)
-    G = calls[0].outer(rows)
-    for call in calls[1:]:
-        G = G + call.outer(rows)
-    return G
+    return reduce(torch.add, (call.layer.outer(call.x, call.g, rows) for call in calls))
 
 
 def _shares(call: Call, weights: Tensor, rows: InputRows, row_to_input: Tensor) -> Tensor:
