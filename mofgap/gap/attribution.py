@@ -80,14 +80,13 @@ def attribute(model: GapModel, crystal: Crystal, device: str = "cpu") -> Attribu
     """
     graph = crystal_graph(crystal, model.graph_config).to(device)
     bayesian = model.noise_network is not None
-    with NETWORK_LOCK:
-        found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
-    variance, variance_share = _variance(found, crystal.n_atoms)
     with NETWORK_LOCK, torch.no_grad():
+        found = at_mean(model, graph, closed_form=bayesian, atom_share=bayesian)
         corrected_ev = float(found.corrected(found.gap_ev, found.aleatoric_std_ev)[0])
-        activations = model.head.activations(model.backbone(graph))
+        activations = model.head.activations(model.backbone(graph, found.frozen))
         parts = pooled_parts(activations)
         network_ev = float(model.from_pooled(parts.sum(0)[None])[0])
+        variance, variance_share = _variance(found, crystal.n_atoms)
     group = equivalent(activations.cpu().double().numpy(), crystal.atomic_numbers)
     gradient, reference = _path_gradient(model.head, parts.sum(0))
     scale = float(model.gap_std_ev)
@@ -106,9 +105,8 @@ def _variance(found: MeanPrediction, n_atoms: int) -> tuple[float, Floats]:
     """The closed-form variance of a structure and its atoms' shares (n_atoms,), eV²; NaN without any."""
     if found.sensitivity is None or found.sensitivity.per_row is None:
         return np.nan, np.full(n_atoms, np.nan)
-    with torch.no_grad():
-        shares = found.sensitivity.variance_per_row(found.alpha)
-        return float(found.sensitivity.variance(found.alpha)[0]), shares.cpu().double().numpy()
+    shares = found.sensitivity.variance_per_row(found.alpha)
+    return float(found.sensitivity.variance(found.alpha)[0]), shares.cpu().double().numpy()
 
 
 def pooled_parts(activations: Tensor) -> Tensor:
