@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +73,15 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """From a version to a function that turns its ``config.json`` into the next version's."""
 
-WEIGHTS, ADAPTER, CALIBRATION, NOVELTY = (
-    "model.safetensors",
-    "adapter",
-    "calibration.json",
-    "novelty.safetensors",
-)
+WEIGHTS, ADAPTER = "model.safetensors", "adapter"
+CALIBRATION, NOVELTY = "calibration.json", "novelty.safetensors"
 FIRST_WITH_DIGEST = 5
 """The first version of which ``config.json`` has a digest of its own content."""
 
 CHANGED = " (changed)"
 """Follows the name of a model that has a shipped model's name, or lies in its place, but other files."""
 
-_DAMAGED = (
-    *(ArithmeticError, AttributeError, LookupError, RuntimeError),
-    *(SafetensorError, TypeError, ValueError),
-)
+_DAMAGED = ArithmeticError, AttributeError, LookupError, RuntimeError, SafetensorError, TypeError, ValueError
 """What is raised by files that were edited by hand, or are damaged."""
 
 
@@ -133,7 +126,7 @@ def save_model(
     calibration.save(folder / CALIBRATION)
     novelty.save(folder / NOVELTY)
     known = {name: value for name, value in vars(about).items() if value or name != "trained_as"}
-    _write_config(folder, {"about": known, "model": model.config.to_dict()}, model)
+    _write_config(folder, {"about": known, "model": asdict(model.config)}, model)
 
 
 def rename(folder: Path, about: About) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -81,11 +81,6 @@ class GapModelConfig:
             prior_rate=self.prior_rate,
             noise_hidden=self.noise_hidden,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values for JSON."""
-        plain = {name: dict(getattr(self, name)) for name in ("encoder_settings", "substitutes")}
-        return asdict(self) | plain
 
 
 class GapModel(nn.Module):
