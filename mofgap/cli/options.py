@@ -106,7 +106,7 @@ def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
     named = (path for name in inputs for path in (str(name), str(name).removeprefix("@")))
     if any(os.path.isfile(path) and output.samefile(path) for path in named):  # noqa: PTH113 (never raises)
         raise typer.BadParameter(
-            f"{output} is an input, and stays with --force too; name another file", param_hint="--output"
+            f"{output} is an input, and stays with --force too; name another output", param_hint="--output"
         )
 
 

@@ -12,7 +12,7 @@ import typer
 
 from mofgap.choices import DftInput, Disorder, Goal, Warned
 from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
-from mofgap.cli.options import checked_window, needs_file
+from mofgap.cli.options import checked_window, needs_file, refuse_input
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
 from mofgap.counts import counted
@@ -138,6 +138,7 @@ def select(
         output = Path("selection")
     if output is not None:
         _check_output(output, force)
+        refuse_input(output / "selection.csv", [candidates, *([without] if without else [])])
     needs_file(candidates)
     if without is not None:
         needs_file(without)

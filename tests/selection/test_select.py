@@ -218,6 +218,17 @@ def test_command_writes_selection_and_inputs(table: Path, model_folder: Path, tm
     assert sorted(path.name for path in output.iterdir() if path.is_dir()) == folders
 
 
+def test_force_spares_a_selection_that_is_an_input(table: Path, model_folder: Path, tmp_path: Path) -> None:
+    how = ["--model", str(model_folder), "--window", "2", "3", "--force", "-o", str(tmp_path)]
+    earlier = tmp_path / "selection.csv"
+    assert CliRunner().invoke(app, ["select", str(table), "--budget", "1", *how]).exit_code == 0
+    before = earlier.read_bytes()
+    for given in ([str(table), "--without", str(earlier)], [str(earlier)]):
+        again = CliRunner().invoke(app, ["select", *given, *how], env={"COLUMNS": "300"})
+        assert again.exit_code == 2 and "selection.csv is an input" in again.output
+    assert earlier.read_bytes() == before
+
+
 def test_a_folder_of_other_inputs_keeps_its_selection(
     table: Path, tiny: GapPredictor, tmp_path: Path
 ) -> None:
