@@ -49,7 +49,7 @@ def gather(
         raise typer.BadParameter("--part-rows needs NAME.parquet", param_hint="--output")
     refuse_taken([output, *([rows_path(output)] if output.suffix.lower() == PAGE else [])], force)
     with told(), gather_shards(shards, output.parent) as found:
-        outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.duplicates
+        outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.header["duplicates"]
         has_window = found.header.get("window") is not None
         if not outcome.n_rows:
             fail("no inputs: the shards are empty", NOTHING_DONE)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any
 
 from mofgap.screening.origin import record, write_origin
 from mofgap.screening.outcome import N_FAILURES_SHOWN, Outcome
 from mofgap.screening.pool import ordered_map
-from mofgap.screening.rank import Duplicates, Novelty, RankBy
+from mofgap.screening.rank import Novelty, RankBy
 from mofgap.screening.row import Row, column_names
 from mofgap.screening.row_store import RowStore, write_part
 from mofgap.screening.shard import DEVICE, SECOND_LEVEL_MODEL, ShardError, ShardFile
@@ -31,7 +31,7 @@ MIN_PARALLEL_BYTES = 50_000_000
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """All shards of a screening. It must be closed, which deletes its rows on disk.
+    """All shards of a screening.
 
     Attributes:
         header: What decides the table.
@@ -43,14 +43,9 @@ class Gathered:
     outcome: Outcome
     store: RowStore
 
-    @property
-    def duplicates(self) -> Duplicates:
-        """How duplicates are treated."""
-        return cast(Duplicates, self.header["duplicates"])
-
     def rows(self) -> Iterator[Row]:
         """The rows of the table, ranked."""
-        yield from self.store.ranked(self.header["top"], self.duplicates)
+        yield from self.store.ranked(self.header["top"], self.header["duplicates"])
         yield from self.store.failed()
 
     def write(self, path: Path, write: WriteTable = write_table, command: str = "") -> None:
@@ -86,14 +81,6 @@ class Gathered:
         """
         self.write(folder, partial(write_parts, part_rows=part_rows), command)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.store.close()
-
 
 def _rows_of(shard: ShardFile, folder: Path, rank_by: RankBy, novelty: Novelty) -> tuple[Path, Outcome]:
     """A file with a shard's rows in a folder, and their counts; for many rows it runs in another process."""
@@ -102,8 +89,9 @@ def _rows_of(shard: ShardFile, folder: Path, rank_by: RankBy, novelty: Novelty) 
     return part, outcome
 
 
-def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
-    """Put shards together.
+@contextmanager
+def gather(paths: Sequence[Path], folder: Path | None = None) -> Iterator[Gathered]:
+    """Put shards together; their rows lie on disk until the block ends.
 
     Args:
         paths: What ``mofgap screen --shard`` wrote, in any order, each shard once.
@@ -117,24 +105,21 @@ def gather(paths: Sequence[Path], folder: Path | None = None) -> Gathered:
     shards = _whole([ShardFile.open(path) for path in paths])
     devices = {shard.header[DEVICE] for shard in shards if DEVICE in shard.header}
     header = shards[0].header | ({DEVICE: " and ".join(sorted(devices))} if devices else {})
-    store = RowStore(header["rank_by"], header["novelty"], folder)
     outcome = Outcome()
     large = sum(shard.path.stat().st_size for shard in shards) >= MIN_PARALLEL_BYTES
-    try:
+    with closing(RowStore(header["rank_by"], header["novelty"], folder)) as store:
         reading = partial(_rows_of, folder=store.folder, rank_by=store.rank_by, novelty=store.novelty)
-        for part, counted in ordered_map(reading, shards, usable_cores() if large else 1):
-            store.take(part)
-            outcome.join(counted)
-        outcome.n_copies = store.find_duplicates()
-        outcome.first_failed = list(islice(store.failed(), N_FAILURES_SHOWN))
-    except BaseException as error:
-        store.close()
-        if isinstance(error, BrokenProcessPool):
+        try:
+            for part, counted in ordered_map(reading, shards, usable_cores() if large else 1):
+                store.take(part)
+                outcome.join(counted)
+        except BrokenProcessPool as error:
             raise OSError(
                 "a process that read a shard was ended, usually for want of memory; close other programs"
             ) from error
-        raise
-    return Gathered(header, outcome, store)
+        outcome.n_copies = store.find_duplicates()
+        outcome.first_failed = list(islice(store.failed(), N_FAILURES_SHOWN))
+        yield Gathered(header, outcome, store)
 
 
 def _whole(shards: Sequence[ShardFile]) -> Sequence[ShardFile]:
