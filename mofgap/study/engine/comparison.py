@@ -1,7 +1,7 @@
 """The stages of a comparison: what each does, and what it depends on.
 
 The functions of the first half do their work whenever they are called. Those of the second half make stages
-of them, which the engine skips where they are done.
+of them and of others, which the engine skips where they are done.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from mofgap.configuration import digest, to_dict
@@ -55,32 +55,6 @@ def encode(config: ComparisonConfig, run: Path) -> None:
 
     encoder.check_blocks(config)
     encoder.encode(config, run, read(run))
-
-
-def train(config: ComparisonConfig, run: Path, name: str) -> None:
-    """One training, in ``members/NAME``, from the checkpoint that lies there if one does."""
-    import_module(method_of(member(config, name).method).training).train(config, run, name)
-
-
-def describe(config: ComparisonConfig, run: Path, name: str) -> None:
-    """What ``members/NAME`` says of a training that stays as it is."""
-    from mofgap.study.methods.training import describe as describe_member
-
-    describe_member(config, run, name)
-
-
-def predict(config: ComparisonConfig, run: Path, name: str) -> None:
-    """One file of predictions, ``predictions/NAME.parquet``."""
-    from mofgap.study.methods.prediction import predict as predict_one
-
-    predict_one(config, run, name)
-
-
-def calibrate(config: ComparisonConfig, run: Path, split: str) -> None:
-    """The predictions of a split with calibrated spreads and novelty, ``calibrated/SPLIT.parquet``."""
-    from mofgap.study.judge.calibrated import calibrate as calibrate_split
-
-    calibrate_split(config, run, split)
 
 
 def compare(config: ComparisonConfig, run: Path) -> None:
@@ -148,13 +122,17 @@ def comparison_stages(config: RunConfig, run: Path) -> Iterator[Stage]:
         )
 
 
-def _of_comparison(function: Callable[..., Any], *item: str) -> Callable[[RunConfig, Path], Any]:
-    """A function of the comparison, the run folder and an item as one of the configuration of the run."""
+def _of_comparison(function: Callable[..., Any] | str, *item: str) -> Callable[[RunConfig, Path], Any]:
+    """A function of the comparison, the run folder and an item as one of the configuration of the run.
+
+    Named as ``module:function`` it is imported when it is called: a plan needs no torch.
+    """
     return partial(_called, function, item)
 
 
-def _called(function: Callable[..., Any], item: tuple[str, ...], config: RunConfig, run: Path) -> Any:
-    return function(config.comparison_in(run), run, *item)
+def _called(function: Callable[..., Any] | str, item: tuple[str, ...], config: RunConfig, run: Path) -> Any:
+    called = resolve_name(function) if isinstance(function, str) else function
+    return called(config.comparison_in(run), run, *item)
 
 
 def _prepare(config: RunConfig, wanted: ComparisonConfig) -> Stage:
@@ -193,15 +171,16 @@ def _encode(config: RunConfig, wanted: ComparisonConfig) -> Stage:
 
 def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
     about = {"method": each.method, "seed": each.seed, "n_train": each.recipe.n_train}
+    module = method_of(each.method).training
     return Stage(
         rule="train",
         item=each.name,
-        work=_of_comparison(train, each.name),
+        work=_of_comparison(f"{module}:train", each.name),
         settings=about
         | training_settings(each)
         | to_dict(wanted.compute)
         | {"threads": config.resources.train.cpus},
-        modules=(method_of(each.method).training,),
+        modules=(module,),
         writes=(f"members/{each.name}/**",),
         costs=(f"members/{each.name}/{COST}",),
         after=("encode",),
@@ -212,7 +191,7 @@ def _train(each: Member, config: RunConfig, wanted: ComparisonConfig) -> Stage:
             "level_of_theory": wanted.data.level_of_theory,
             "citation": wanted.data.citation,
         },
-        describe=_of_comparison(describe, each.name),
+        describe=_of_comparison("mofgap.study.methods.training:describe", each.name),
         device=wanted.compute.device,
     )
 
@@ -228,7 +207,7 @@ def _predict(one: Prediction, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="predict",
         item=one.name,
-        work=_of_comparison(predict, one.name),
+        work=_of_comparison("mofgap.study.methods.prediction:predict", one.name),
         settings=settings,
         modules=("mofgap.study.methods.prediction", type(method).__module__),
         writes=(f"predictions/{one.name}.parquet",),
@@ -249,7 +228,7 @@ def _calibrate(split: str, wanted: ComparisonConfig) -> Stage:
     return Stage(
         rule="calibrate",
         item=split,
-        work=_of_comparison(calibrate, split),
+        work=_of_comparison("mofgap.study.judge.calibrated:calibrate", split),
         settings={
             "predictions": predicted,
             "n_train": wanted.recipe.n_train,

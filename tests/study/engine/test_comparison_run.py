@@ -29,6 +29,7 @@ from mofgap.study.judge.summary import GROUP, _methods
 from mofgap.study.members import tabled
 from mofgap.study.methods import laplace
 from mofgap.study.methods.method import NEIGHBOURS
+from mofgap.study.methods.prediction import predict
 from mofgap.uncertainty import metrics
 
 METHODS = {
@@ -305,7 +306,7 @@ def test_only_training_structures_correct_a_gap(
         fit_correction(model, batches, gap_ev)
 
     monkeypatch.setattr("mofgap.gap.posterior.fit_correction", spied)
-    stages.predict(tiny_config, run, "split/lora-seed0")
+    predict(tiny_config, run, "split/lora-seed0")
     data = read(run)
     train = data.rows("split", "train", tiny_config.recipe.n_train)
     assert labels == data.gap_ev[train].tolist()

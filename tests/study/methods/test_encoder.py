@@ -12,6 +12,7 @@ from mofgap.gap.folder import read_model
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine import comparison as stages
 from mofgap.study.layout import Layout
+from mofgap.study.methods.training import train
 from mofgap.training.encoder_folder import save_encoder
 
 
@@ -26,7 +27,7 @@ def test_a_comparison_trains_on_another_kind_of_encoder(
     config, run = replace(tiny_config, encoder=str(tmp_path / "schnet")), tmp_path / "run"
     stages.prepare(config, run)
     stages.encode(config, run)
-    stages.train(config, run, "split/balora-seed0")
+    train(config, run, "split/balora-seed0")
     model = read_model(Layout(run).member("split/balora-seed0"))[0]
     assert isinstance(model.encoder, SchNet) and model.encoder.config == size
     assert model.graph_config == size.graph

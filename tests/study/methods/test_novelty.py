@@ -14,6 +14,7 @@ import torch
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.study.config import ComparisonConfig
 from mofgap.study.engine import comparison as stages
+from mofgap.study.judge.calibrated import calibrate
 from mofgap.training.encoder_folder import find_encoder, save_encoder
 
 
@@ -35,7 +36,7 @@ def test_another_encoder_gives_every_prediction_another_novelty(
     before = pd.read_parquet(path)
     stages.prepare(other, run)
     stages.encode(other, run)
-    stages.calibrate(other, run, "split")
+    calibrate(other, run, "split")
     after = pd.read_parquet(path)
     assert not np.allclose(after.novelty_distance, before.novelty_distance)
     pd.testing.assert_series_equal(after.gap_ev, before.gap_ev)
@@ -46,7 +47,7 @@ def test_novelty_is_taken_below_the_first_adapted_block(run: Path, tiny_config: 
     path = run / "calibrated/split.parquet"
     before = pd.read_parquet(path)
     stages.encode(lower, run)
-    stages.calibrate(lower, run, "split")
+    calibrate(lower, run, "split")
     assert not np.allclose(pd.read_parquet(path).novelty_distance, before.novelty_distance)
 
 
