@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Thread
 
 from mofgap.study.engine.config import RunConfig
-from mofgap.study.engine.folder import RunError, RunFolder
+from mofgap.study.engine.folder import RunFolder
 from mofgap.study.engine.ranks import stage_command
 from mofgap.study.engine.stage import Stage, run_stage
 
@@ -183,7 +183,7 @@ def _work(stage: Stage, config: RunConfig, folder: RunFolder, seen_from: Path) -
         sys.exit(subprocess.run(stage_command(stage.name, folder), check=False).returncode)
     try:
         run_stage(stage, config, folder, threads=config.resources.of(stage.rule).cpus)
-    except (RunError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"mofgap: {error}")
 
 

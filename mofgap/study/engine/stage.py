@@ -137,8 +137,8 @@ def run_stage(stage: Stage, config: RunConfig, folder: RunFolder, threads: int) 
         cost = _do(stage, work, config, folder, threads)
         if stage.describe and is_going_on and _differing("describes", last["request"], request):
             stage.describe(config, folder.path)  # what was there already may say what was asked before
-        names = [name for name in folder.files(stage.writes) if name not in folder.files(stage.costs)]
-        outputs = {name: fingerprint(str(folder.path / name)) for name in names}
+        names = set(folder.files(stage.writes)) - set(folder.files(stage.costs))
+        outputs = {name: fingerprint(str(folder.path / name)) for name in sorted(names)}
         if not outputs:
             raise RunError(f"{stage.name} wrote nothing")
         folder.write_record(stage.name, begun | {"end": _now(), "cost": cost, "outputs": outputs})

@@ -131,8 +131,10 @@ def _against(
     compared: Compared, split: str, methods: Sequence[str], *, metric: str, x: str
 ) -> MatplotlibFigure:
     """A metric against samples or cost, with standard errors, or with the comparison's intervals."""
-    kinds = {"spearman": (["epistemic"], "Spearman(epistemic std, |error|)")}
-    spreads, words = kinds.get(metric, (["total", "none"], "mean absolute error / eV"))
+    if metric == "spearman":
+        spreads, words = ["epistemic"], "Spearman(epistemic std, |error|)"
+    else:
+        spreads, words = ["total", "none"], "mean absolute error / eV"
     entries = compared.entries
     rows = entries[(entries.split == split) & (entries.variant == "") & entries.spread.isin(spreads)]
     spread = [name for name, each in estimators().items() if each.has_spread]
