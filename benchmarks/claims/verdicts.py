@@ -18,7 +18,7 @@ from benchmarks.claims.config import JudgementConfig
 from benchmarks.claims.gap_scores import GAPS
 from benchmarks.claims.scores import CLASSES, Measures
 from benchmarks.claims.task import Kind
-from mofgap.study.judge.judgement import Bootstrap, Verdict, kendall, rising, side
+from mofgap.study.judge.judgement import Bootstrap, Verdict, above_zero, kendall, rising
 from mofgap.uncertainty.bootstrap import Interval, intervals
 from mofgap.uncertainty.columns import Floats
 
@@ -200,7 +200,7 @@ class Judge:
         reason = f"{score} of {_named(mine)} minus {other_score or score} of {_named(other)}"
         reason += " with the sign turned" if self.measures.sign(score) < 0 else ""
         return {
-            task: _verdict(side(shifted(found, margin)), score, found, reason)
+            task: _verdict(above_zero(shifted(found, margin)), score, found, reason)
             for task, found in self.difference(score, mine, other, other_score).items()
         }
 
@@ -217,7 +217,7 @@ class Judge:
         found = self(statistic, lambda task: [task.arm(*mine), task.arm("lora", 1), task.arm("full", 1)])
         verdicts = {}
         for task, (gained, gap) in found.items():
-            answer: Verdict = "not supported" if gap.hi <= 0 else side(gained)
+            answer: Verdict = "not supported" if gap.hi <= 0 else above_zero(gained)
             if answer == "supported" and gap.lo <= 0:
                 answer = "undecided"
             words = f"{score} minus LoRA's" + (" with the sign turned" if sign < 0 else "")

@@ -161,7 +161,7 @@ def _against_ensemble(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, 
         return None
     (found,) = bootstrap(difference(spearman), (mine, other))
     reason = f"Spearman of {mine.label} minus that of {other.label}"
-    return _verdict(side(found), "spearman", found, reason)
+    return _verdict(above_zero(found), "spearman", found, reason)
 
 
 def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> dict[str, Any] | None:
@@ -171,7 +171,7 @@ def _no_cost(arms: Arms, mine: Arm, bootstrap: Bootstrap, margin_ev: float) -> d
     (found,) = bootstrap(difference(mae), (mine, other))
     shifted = Interval(margin_ev - found.value, margin_ev - found.hi, margin_ev - found.lo)
     reason = f"MAE of {mine.label} minus that of {other.label}, eV, against a margin of {margin_ev:g} eV"
-    return _verdict(side(shifted), "mae_ev", found, reason, margin_ev)
+    return _verdict(above_zero(shifted), "mae_ev", found, reason, margin_ev)
 
 
 def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | None:
@@ -190,7 +190,7 @@ def _narrowing(arms: Arms, mine: Arm, bootstrap: Bootstrap) -> dict[str, Any] | 
         answer = "not supported"
         reason = "there is no gap to narrow: LoRA's error is not above full fine-tuning's"
     elif narrowed.hi < 0 or (narrowed.lo > 0 and gap.lo > 0):
-        answer = side(narrowed)
+        answer = above_zero(narrowed)
     reason += f"; LoRA minus full fine-tuning is {gap.value:+.4f} ({gap.lo:+.4f} to {gap.hi:+.4f}) eV"
     return _verdict(answer, "mae_ev", narrowed, reason)
 
@@ -257,9 +257,9 @@ def trend(arms: Arms, method: str, metric: str, bootstrap: Bootstrap) -> dict[st
 
 def rising(gain: Interval, tau: Interval, steps: Sequence[Interval]) -> Verdict:
     """Whether a score rises with the number of draws, as `trend` says it."""
-    if "not supported" in (side(gain), *map(side, steps)):
+    if "not supported" in (above_zero(gain), *map(above_zero, steps)):
         return "not supported"
-    return "supported" if side(gain) == side(tau) == "supported" else "undecided"
+    return "supported" if above_zero(gain) == above_zero(tau) == "supported" else "undecided"
 
 
 def _towards_good(metric: str, found: Interval) -> Interval:
@@ -273,8 +273,8 @@ def kendall(values: Floats) -> float:
     return float(np.sign(values[upper[1]] - values[upper[0]]).mean())
 
 
-def side(found: Interval) -> Verdict:
-    """Which side of zero an interval lies on."""
+def above_zero(found: Interval) -> Verdict:
+    """The verdict on the claim that a number is positive, by its interval."""
     return "supported" if found.lo > 0 else "not supported" if found.hi < 0 else "undecided"
 
 
