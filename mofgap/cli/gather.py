@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mofgap.cli.exits import NOTHING_DONE, fail, told
-from mofgap.cli.options import refuse_taken
+from mofgap.cli.options import refuse_input, refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.counts import counted
 from mofgap.shipped import CONFIG, shipped_folder
@@ -47,6 +47,7 @@ def gather(
         check_output(output, output)
     if part_rows is not None and output.suffix != ".parquet":
         raise typer.BadParameter("--part-rows needs NAME.parquet", param_hint="--output")
+    refuse_input(output, shards)
     refuse_taken([output, *([rows_path(output)] if output.suffix.lower() == PAGE else [])], force)
     with told(), gather_shards(shards, output.parent) as found:
         outcome, novelty, duplicates = found.outcome, found.header["novelty"], found.header["duplicates"]

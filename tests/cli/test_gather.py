@@ -58,6 +58,19 @@ def test_sharded_is_unsharded_bit_for_bit(
     assert f"mofgap select {gathered} --model FOLDER (" in found.output
 
 
+def test_a_shard_is_not_overwritten_by_its_table(tmp_path: Path, cifs: Path, model_folder: Path) -> None:
+    assert (
+        mofgap("screen", cifs, "--model", model_folder, "-o", tmp_path / "t.csv", "--shard", "1/1").exit_code
+        == 3
+    )
+    (shard,) = tmp_path.glob("*.jsonl")
+    renamed = shard.rename(tmp_path / "shard.json")
+    before = renamed.read_bytes()
+    found = mofgap("gather", renamed, "-o", renamed, "--force")
+    assert found.exit_code == 2 and "shard.json is an input" in found.output
+    assert renamed.read_bytes() == before
+
+
 def test_the_next_command_needs_no_model_where_a_shipped_one_made_the_shards(
     tmp_path: Path, cifs: Path
 ) -> None:
