@@ -37,8 +37,10 @@ def with_lower_rank(model: GapModel, rank: int) -> tuple[GapModel, dict[str, flo
         The model, and the share of the squares of each adapter's update that its new adapter has, by layer.
 
     Raises:
-        ValueError: If ``rank`` is below 1 or above the rank of the model.
+        ValueError: If the model has no adapters, or ``rank`` is below 1 or above their rank.
     """
+    if not model.layers:
+        raise ValueError("the model has no adapters to cut: name one of the method balora or lora")
     shares = lower_rank(model.layers, rank)
     config = model.config
     cut = GapModel(replace(config, rank=rank, lora_alpha=config.lora_alpha / config.rank * rank))

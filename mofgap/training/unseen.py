@@ -124,10 +124,12 @@ def named_substitutes(counts: ArrayLike, read_as: Mapping[str, Sequence[str]]) -
         read_as: Symbols of elements that were never seen, and of those that share in each of them equally.
 
     Raises:
-        ValueError: If an element of ``read_as`` was seen, or one that it is read as was not.
+        ValueError: If an element of ``read_as`` was seen, one that it is read as was not, or one is unknown.
     """
     numbers = np.asarray(counts)
     for unseen, others in read_as.items():
+        if unknown := [symbol for symbol in (unseen, *others) if not atomic_number(symbol)]:
+            raise ValueError(f"{unknown[0]!r} is no symbol of an element; --read-as takes such as Ru=Fe,Rh")
         if n := numbers[atomic_number(unseen)]:
             raise ValueError(f"{unseen} is in {n} training structures, so nothing else can stand for it")
         for other in others:
@@ -185,11 +187,14 @@ def main() -> None:
     words = "elements that were never seen, and those that each is read as, such as Ru=Fe,Rh"
     parser.add_argument("--read-as", nargs="+", default=(), metavar="UNSEEN=OTHERS", help=words)
     options = parser.parse_args()
-    counts = NoveltyIndex.load(options.folders[0] / NOVELTY).element_counts
-    named = (each.split("=", 1) for each in options.read_as)
-    read_as = {unseen: others.split(",") for unseen, others in named}
-    for folder in options.folders:
-        substitute_in(folder, counts, read_as)
+    named = (each.partition("=") for each in options.read_as)
+    read_as = {unseen: others.split(",") for unseen, _, others in named}
+    try:
+        counts = NoveltyIndex.load(options.folders[0] / NOVELTY).element_counts
+        for folder in options.folders:
+            substitute_in(folder, counts, read_as)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

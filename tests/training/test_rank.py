@@ -99,3 +99,9 @@ def test_a_model_that_is_not_there_is_told(
     with pytest.raises(SystemExit):
         rank.main()
     assert "did you mean 'qmof-pbe'?" in capsys.readouterr().err
+
+
+def test_a_model_without_adapters_is_refused(tiny_encoder: CrystalTransformerConfig) -> None:
+    model = GapModel(GapModelConfig("full", encoder_settings=asdict(tiny_encoder)))
+    with pytest.raises(ValueError, match="no adapters"):
+        rank.with_lower_rank(model, 1)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from mofgap.encoders.crystal_transformer import CrystalTransformer, CrystalTransformerConfig
 from mofgap.gap.folder import read_model
 from mofgap.gap.model import GapModel, GapModelConfig
+from mofgap.training import unseen
 from mofgap.training.compute import Compute
 from mofgap.training.config import PretrainConfig
 from mofgap.training.encoder_folder import find_encoder, save_encoder
@@ -49,6 +50,22 @@ def test_named_elements_stand_for_one_that_was_never_seen() -> None:
         named_substitutes(COUNTS, {"Zn": ["Al"]})
     with pytest.raises(ValueError, match="Nb is in no training structure, so it cannot stand for Ta"):
         named_substitutes(COUNTS, {"Ta": ["Zr", "Nb"]})
+
+
+@pytest.mark.parametrize(
+    ("named", "words"), [("Ru", "'' is no symbol"), ("Xx=Fe", "'Xx' is no symbol"), ("Zn=Cd", "Zn is in")]
+)
+def test_a_wrong_reading_ends_with_a_message(
+    named: str,
+    words: str,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["unseen", str(model_folder), "--read-as", named])
+    with pytest.raises(SystemExit):
+        unseen.main()
+    assert words in capsys.readouterr().err
 
 
 def test_a_row_becomes_the_mean_of_others() -> None:
