@@ -123,6 +123,17 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def why_missing(path: Path) -> str:
+    """Why nothing is at a path, and a cure; empty where something is there."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "no such file; check the path"
+    except OSError as error:
+        return f"{error.strerror}; check the path"
+    return ""
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file, read in pieces."""
     with path.open("rb") as file:

@@ -19,6 +19,7 @@ from mofgap.crystals.prepare.config import Geometry, Guests
 from mofgap.screening.config import ScreeningConfig
 from mofgap.screening.rank import check_window
 from mofgap.shipped import CONFIG, argument_of, model_folder, not_found
+from mofgap.whole_file import why_missing
 
 OPTIMISATION, DEVICES = "Optimisation", "Devices"
 """Headings of options in the help of trainings."""
@@ -63,8 +64,8 @@ def needs_file(path: Path) -> None:
     Raises:
         typer.Exit: If there is nothing at ``path``.
     """
-    if not path.exists():
-        fail(f"{path}: no such file; check the path", NOTHING_DONE)
+    if why := why_missing(path):
+        fail(f"{path}: {why}", NOTHING_DONE)
 
 
 def tell_model(folder: Path) -> None:

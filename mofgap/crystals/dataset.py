@@ -22,6 +22,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.graph import GraphConfig
 from mofgap.crystals.identifier import id_column
 from mofgap.crystals.store import GraphStore, build_store
+from mofgap.whole_file import why_missing
 
 CACHE_VERSION = 2
 STRUCTURE_COLUMNS = ("cell_angstrom", "atomic_numbers", "frac_coords")
@@ -34,10 +35,10 @@ class TableError(ValueError):
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """While open, a table that cannot be read is a `TableError` with the file's name and the reason."""
+    if why := why_missing(path):
+        raise TableError(f"{path}: {why}")
     try:
         yield
-    except FileNotFoundError as error:
-        raise TableError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TableError(f"{path}: {reason}") from error
@@ -58,7 +59,7 @@ def read_table(path: Path) -> pd.DataFrame:
             repeated one.
     """
     with reading(path):
-        frame = pd.read_parquet(path)
+        frame = _of_parquet(path)
         id_name = id_column(frame.columns)
     missing = [name for name in STRUCTURE_COLUMNS if name not in frame.columns]
     if missing:
@@ -74,6 +75,20 @@ def read_table(path: Path) -> pd.DataFrame:
         n = counted(len(repeated), "repeated identifier")
         raise TableError(f"{path}: {n}, the first is {repeated.iloc[0]}")
     return frame
+
+
+def _of_parquet(path: Path) -> pd.DataFrame:
+    """A table of parquet, in a file or in the files of a folder."""
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise ValueError("is a folder; name a parquet table")
+    if path.is_file() and not path.stat().st_size:
+        raise ValueError("the file is empty; make it again")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        if getattr(error, "strerror", None):  # of the system
+            raise
+        raise ValueError("no parquet table, or a damaged one; make it again") from error
 
 
 def table_crystals(frame: pd.DataFrame) -> Iterator[Crystal]:

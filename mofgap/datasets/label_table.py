@@ -20,6 +20,7 @@ from mofgap.crystals.formats import base_of, without_ending
 from mofgap.crystals.identifier import id_column
 from mofgap.datasets.record import DatasetError
 from mofgap.nearest import hint
+from mofgap.whole_file import why_missing
 
 MAX_GAP_EV = 25.0
 """No solid has a larger gap (neon: 21.5 eV): a label above is in another unit, or stands for none."""
@@ -90,6 +91,8 @@ def read_label_table(path: Path, id_name: str | None, columns: Mapping[str, str]
     Raises:
         DatasetError: If the file ``path`` cannot be read, or lacks a column that is needed.
     """
+    if why := why_missing(path) or ("is a folder; name a table in it" if path.is_dir() else ""):
+        raise DatasetError(f"{path}: {why}")
     try:
         if path.suffix.lower() == ".xlsx":
             return _labels_of_sheet(path, id_name, columns)

@@ -24,7 +24,7 @@ from mofgap.screening.row import (
     cells,
     named_cells,
 )
-from mofgap.whole_file import whole_file, whole_folder
+from mofgap.whole_file import whole_file, whole_folder, why_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,8 +157,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     parts = sorted(path.glob("part-*.parquet")) if path.suffix.lower() == ".parquet" else []
     if not path.is_file() and not parts:
-        what = "is a folder; name the table in it" if path.is_dir() else "no such file; check the path"
-        raise ScreeningTableError(f"{path}: {what}")
+        raise ScreeningTableError(f"{path}: {why_missing(path) or 'is a folder; name the table in it'}")
     if path.suffix.lower() not in FORMATS:
         raise ScreeningTableError(f"{path}: expected a {', '.join(FORMATS)} table of mofgap screen")
     if not parts and not path.stat().st_size:

@@ -19,6 +19,7 @@ from mofgap.plain_words import settings_of
 from mofgap.shipped import CONFIG, DEFAULT_ENCODER, DESCRIPTION, model_folder, not_found
 from mofgap.training.config import FEW_LABELS, FROM_A_MODEL, NETWORK, ComputeConfig, TrainingConfig
 from mofgap.training.made_of import check_adapted, kept, model_settings
+from mofgap.whole_file import why_missing
 
 if TYPE_CHECKING:
     from mofgap.training.labels import Labels
@@ -77,8 +78,8 @@ class LabelsConfig:
             ConfigurationError: If a file is missing, or the labels lack a column.
         """
         for key, path in (("labels", self.labels), ("cifs", self.cifs)):
-            if path is not None and not path.exists():
-                raise ConfigurationError(f"{path}: no such file; check the path", key=key)
+            if path is not None and (why := why_missing(path)):
+                raise ConfigurationError(f"{path}: {why}", key=key)
         has_structures = self.labels.suffix.lower() == ".parquet"
         if has_structures == (self.cifs is not None):
             what = "holds structures itself" if has_structures else "holds labels only: name their CIFs too"

@@ -24,6 +24,7 @@ from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import NAME_COLUMNS, group_of, short_name
 from mofgap.datasets.label_table import MAX_GAP_EV, is_missing, no_column, other_unit, read_label_table
 from mofgap.datasets.record import DatasetError
+from mofgap.whole_file import why_missing
 
 SPLITS = ("train", "val", "test")
 N_SHOWN = 5
@@ -117,7 +118,7 @@ def read_labels(
         frame, skipped, notes = read_table(path), list[str](), list[str]()
     elif cifs is None:
         lacking = "holds labels only; name the folder of their CIFs too"
-        raise TableError(f"{path}: {lacking if path.exists() else 'no such file; check the path'}")
+        raise TableError(f"{path}: {why_missing(path) or lacking}")
     else:
         columns = {f"?{name}": name for name in ("split", "group", *keep)} | {target: target}
         if split_column != "split":

@@ -178,3 +178,21 @@ def test_a_full_disk_under_the_output_is_one_line(arguments: str) -> None:
     command = f"{sys.executable} -m mofgap {arguments} > /dev/full"
     done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "mofgap: cannot write: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["report", "loop.csv"], ["select", "loop.csv"], ["explain", "loop.csv"]),
+        *(["pretrain", "loop.csv"], ["calibrate", "qmof-pbe", "loop.csv", "."], ["train", "loop.csv", "."]),
+    ],
+)
+def test_a_loop_of_links_is_not_told_as_a_missing_file(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    Path("loop.csv").symlink_to("loop.csv")
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code
+    assert "loop.csv: Too many levels of symbolic links; check the path" in result.output

@@ -308,7 +308,7 @@ class TestLabelTables:
             read_label_table(tmp_path / "l.csv", None, COLUMNS)
 
     def test_that_are_missing_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"none\.csv: No such file"):
+        with pytest.raises(DatasetError, match=r"none\.csv: no such file; check the path$"):
             read_label_table(tmp_path / "none.csv", None, COLUMNS)
 
 

@@ -99,12 +99,32 @@ def test_a_parquet_table_is_taken_as_it_is(tmp_path: Path, tiny_frame: pd.DataFr
     assert labels.frame.split.tolist() == tiny_frame.split.tolist()
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 cut off"])
-def test_a_damaged_parquet_table_is_named(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the file is empty; make it again"),
+        (b"PAR1 cut off", "no parquet table, or a damaged one; make it again"),
+        (b"PAR1 cut off PAR1", "no parquet table, or a damaged one; make it again"),
+        (None, "is a folder; name a parquet table"),
+    ],
+)
+def test_a_damaged_parquet_table_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "table.parquet"
-    path.write_bytes(content)
-    with pytest.raises(TableError, match=r"table\.parquet: ."):
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(TableError, match=rf"table\.parquet: {words}$"):
         read_labels(path, None, "gap_ev")
+
+
+def test_the_parquet_files_of_a_folder_are_a_table(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:
+    path = tmp_path / "table.parquet"
+    path.mkdir()
+    tiny_frame[:10].to_parquet(path / "a.parquet")
+    tiny_frame[10:].to_parquet(path / "b.parquet")
+    labels = read_labels(path, None, "gap_ev")
+    assert labels.frame.structure_id.tolist() == tiny_frame.structure_id.tolist()
 
 
 def test_a_deal_of_one_formula_says_why_a_split_is_empty(tmp_path: Path, tiny_frame: pd.DataFrame) -> None:

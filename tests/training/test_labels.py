@@ -255,12 +255,14 @@ def test_columns_beside_the_labels_stay_where_they_are_asked_for(study: Study) -
 
 def test_a_missing_table_is_told(study: Study, tmp_path: Path) -> None:
     _, cifs = study()
-    with pytest.raises(TableError, match=r"none\.csv: No such file"):
+    with pytest.raises(TableError, match=r"none\.csv: no such file; check the path$"):
         read_labels(tmp_path / "none.csv", cifs, "gap_ev")
     with pytest.raises(TableError, match=r"none\.parquet: no such file; check the path$"):
         read_labels(tmp_path / "none.parquet", None, "gap_ev")
     with pytest.raises(TableError, match=r"none\.csv: no such file; check the path$"):
         read_labels(tmp_path / "none.csv", None, "gap_ev")
+    with pytest.raises(TableError, match=r"is a folder; name a table in it$"):
+        read_labels(cifs.parent, cifs, "gap_ev")
 
 
 @pytest.mark.parametrize(
