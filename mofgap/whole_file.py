@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
+from tempfile import TemporaryFile
 from typing import Any
 from uuid import uuid4
 
@@ -39,6 +40,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether `whole_file` can write a file, as far as that is known before.
+
+    Raises:
+        OSError: If the links of ``path`` go in a circle, or its folder takes no file.
+    """
+    folder = _behind(path).parent
+    if not folder.is_dir():  # it is made
+        return
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 @contextmanager

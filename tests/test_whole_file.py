@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mofgap.whole_file import whole_file, whole_folder
+from mofgap.whole_file import check_writable, whole_file, whole_folder
 
 Whole = Callable[[Path], AbstractContextManager[Path]]
 
@@ -98,6 +98,21 @@ def test_a_loop_of_links_is_named_and_stays(tmp_path: Path, whole: Whole) -> Non
     with pytest.raises(OSError, match="symbolic links") as error, whole(tmp_path / "loop.csv"):
         pass
     assert error.value.filename == str(tmp_path / "loop.csv") and (tmp_path / "loop.csv").is_symlink()
+
+
+def test_what_cannot_be_written_is_found_out_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(dir / "tmp123"))
+
+    path = tmp_path / "table.csv"
+    (tmp_path / "to-be-made.csv").symlink_to(tmp_path / "new" / "table.csv")
+    check_writable(path)
+    check_writable(tmp_path / "to-be-made.csv")
+    monkeypatch.setattr("mofgap.whole_file.TemporaryFile", refuse)
+    with pytest.raises(PermissionError, match="Permission denied") as error:
+        check_writable(path)
+    assert error.value.filename == str(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["to-be-made.csv"]
 
 
 def test_a_folder_that_a_killed_writer_left_goes_with_the_next_one(

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -59,6 +60,12 @@ def told() -> Iterator[None]:
 def drop_output() -> None:
     """Send what is left of standard output nowhere: Python flushes it once more on its way out."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def cannot_write(path: Path | str, error: Exception) -> str:
+    """The message of an error while a file was written, which names it once."""
+    named = isinstance(error, OSError) and error.filename
+    return f"cannot write {words_of(error)}" if named else f"cannot write {path}: {error}"
 
 
 def words_of(error: Exception) -> str:

@@ -21,6 +21,7 @@ from mofgap.cli.exits import (
     NOTHING_DONE,
     SOME_FAILED,
     WRONG_USAGE,
+    cannot_write,
     fail,
     say,
     words_of,
@@ -36,15 +37,9 @@ from mofgap.screening.origin import ATTRIBUTE, record
 from mofgap.screening.outcome import Outcome
 from mofgap.screening.rank import Duplicates, Novelty
 from mofgap.screening.row import Row, named, named_cells, printable
-from mofgap.screening.table import (
-    PAGE,
-    format_of,
-    rows_path,
-    tab_separated,
-    to_frame,
-    write_table,
-)
+from mofgap.screening.table import PAGE, format_of, rows_path, tab_separated, to_frame, write_table
 from mofgap.shipped import shipped_digests
+from mofgap.whole_file import check_writable
 
 if TYPE_CHECKING:
     from mofgap.screening.journal import Journal
@@ -150,7 +145,7 @@ def execute(run: ScreeningRun, resume: bool, as_json: bool = False) -> NoReturn:
     try:
         run.write(inputs, partial(write_output, settings=run.config.table_settings), command_line())
     except (ValueError, OSError) as error:
-        fail(f"cannot write {run.target}: {words_of(error)}; {_what_is_left(run)}", NOTHING_DONE)
+        fail(f"{cannot_write(run.target or '', error)}; {_what_is_left(run)}", NOTHING_DONE)
     _show(run, inputs, as_json)
     rate = outcome.n_rows / max(seconds, 1e-9)
     if run.passed_over:
@@ -179,7 +174,7 @@ def list_inputs(inputs: Sequence[str], output: Path | None, n_shards: int, force
     try:
         n = write_listing(folder, expand_inputs(inputs, _standard_input(), passed_over), n_shards)
     except OSError as error:
-        fail(f"cannot write {folder}: {words_of(error)}", NOTHING_DONE)
+        fail(cannot_write(folder, error), NOTHING_DONE)
     if passed_over:
         say(passed_over_words(passed_over))
     names = f"{shlex.quote(str(folder))} -o {shlex.quote(str(output))}"
@@ -320,8 +315,8 @@ def check_output(table: Path, target: Path) -> None:
     """Refuse a table of unknown format, and a file that cannot be written.
 
     Raises:
-        typer.BadParameter: If the extension of ``table`` is unknown, ``target`` is a folder, or its parent
-            folder does not exist.
+        typer.BadParameter: If the extension of ``table`` is unknown, ``target`` is a folder, its parent
+            folder does not exist, or no file can be written there.
     """
     with refused("--output"):
         format_of(table)
@@ -329,6 +324,10 @@ def check_output(table: Path, target: Path) -> None:
         raise typer.BadParameter(f"there is no folder {target.parent}; make it first", param_hint="--output")
     if target.is_dir():
         raise typer.BadParameter(f"{target} is a folder; name a file", param_hint="--output")
+    try:
+        check_writable(target)
+    except OSError as error:
+        raise typer.BadParameter(cannot_write(target, error), param_hint="--output") from error
 
 
 def _standard_input() -> Iterator[str]:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from mofgap.cli.exits import words_of
+from mofgap.cli.exits import cannot_write, words_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,11 @@ from mofgap.cli.exits import words_of
 )
 def test_an_error_names_file_reason_and_cure(error: Exception, words: str) -> None:
     assert re.match(words, words_of(error))
+
+
+def test_what_cannot_be_written_is_named_once() -> None:
+    loop = OSError(errno.ELOOP, "Too many levels", "x.csv")
+    assert cannot_write("x.csv", loop) == "cannot write x.csv: Too many levels; check the path"
+    full = OSError(28, "No space left")
+    assert cannot_write("x.csv", full) == "cannot write x.csv: [Errno 28] No space left"
+    assert cannot_write("x.xlsx", ValueError("too many rows")) == "cannot write x.xlsx: too many rows"

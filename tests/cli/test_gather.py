@@ -131,7 +131,13 @@ def test_novel_structures_that_were_dropped_are_counted(
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
-    for name, words in {"no-folder/t.csv": "there is no folder", "folder.csv": "is a folder; name"}.items():
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    refused = {
+        "no-folder/t.csv": "there is no folder",
+        "folder.csv": "is a folder; name",
+        "loop.csv": "Too many levels of symbolic links; check the path",
+    }
+    for name, words in refused.items():
         found = mofgap("gather", tmp_path / "no.jsonl", "-o", tmp_path / name, "--force")
         assert found.exit_code == 2 and words in found.output
 
