@@ -155,7 +155,8 @@ def _plain_values(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "no text in UTF-8"
-        raise ConfigurationError(f"{what}; check the path, and name a YAML file") from error
+        cure = "name a YAML file in it" if path.is_dir() else "check the path, and name a YAML file"
+        raise ConfigurationError(f"{what}; {cure}") from error
     values = overridden(_parsed(text), overrides)
     try:
         return with_shipped(values)  # type: ignore[no-any-return]

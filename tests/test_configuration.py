@@ -192,6 +192,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(Whole, tmp_path / "none.yaml")
 
 
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"Is a directory; name a YAML file in it$"):
+        load(Whole, tmp_path)
+
+
 def test_overriding_leaves_its_argument_alone() -> None:
     values = {"training": {"epochs": 1}}
     assert overridden(values, ["training.epochs=2"]) == {"training": {"epochs": 2}}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -59,16 +60,30 @@ class Program(TyperGroup):
         except OSError as error:
             _tell(error)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
         """Read the command line; ``--help`` and ``--version`` print and end here.
 
         Raises:
             typer.Exit: If they cannot be printed.
+            typer.BadParameter: If an argument of ``args`` is empty.
         """
+        _refuse_empty(args)
         try:
-            return super().make_context(*args, **kwargs)
+            return super().make_context(info_name, args, *rest, **extra)
         except OSError as error:
             _tell(error)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an empty argument, which a path would take for the working folder.
+
+    ``screen`` takes one among its inputs: an empty name does not cost the others.
+    """
+    for before, argument in pairwise(arguments):
+        option = before if before.startswith("-") and before != "-" else None
+        if not argument and (option or arguments[0] != "screen"):
+            words = "an empty argument; check the variable that it is from"
+            raise typer.BadParameter(words, param_hint=option)
 
 
 def _tell(error: OSError) -> NoReturn:

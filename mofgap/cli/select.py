@@ -77,8 +77,8 @@ ModelOption = Annotated[
     typer.Option(
         metavar="NAME|FOLDER",
         help="The model that made the table, to tell how unlike the structures are; it predicts no new gaps. "
-        "Name it if it is not a shipped one.",
-        show_default="the table's, if it is a shipped one",
+        "Name its folder if it is neither shipped nor in the working folder.",
+        show_default="the one that the table names",
     ),
 ]
 WarningsOption = Annotated[

@@ -118,7 +118,7 @@ def predictor_of(frame: pd.DataFrame, model: GapPredictor | str | None = None) -
 
     Args:
         frame: Its candidates.
-        model: That model, or its name or folder; by default the shipped one that the table names.
+        model: That model, or its name or folder; by default the one that the table names.
 
     Raises:
         ValueError: If the model does not exist or is damaged, or is not the model of the table: has another

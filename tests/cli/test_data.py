@@ -126,7 +126,7 @@ class TestImport:
             (["CIFS", "LABELS", "--target", "gap=n_atoms"], "column 'n_atoms' would be there twice"),
             (["CIFS", "LABELS", "--target", "gap", "--keep", "nothing"], "no column 'nothing'"),
             (["CIFS", "LABELS", "--target", "gap", "--id", "code"], "no column 'code'"),
-            (["CIFS", "NONE", "--target", "gap"], "none.csv: No such file"),
+            (["CIFS", "NONE", "--target", "gap"], "none.csv: no such file"),
             (["CIFS", "--without-labels", "--keep", "x"], "CIFs without labels have no columns"),
             (["CIFS", "--without-labels", "--id", "x"], "CIFs without labels have no columns"),
             (["JSON", "--target", "band_gap", "--keep", "nosuch"], "no column 'nosuch'"),

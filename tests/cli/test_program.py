@@ -196,3 +196,17 @@ def test_a_loop_of_links_is_not_told_as_a_missing_file(
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code
     assert "loop.csv: Too many levels of symbolic links; check the path" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        *((["report", ""], ""), (["select", ""], ""), (["gather", ""], ""), (["examples", ""], "")),
+        *((["train", "", "."], ""), (["calibrate", "qmof-pbe", "", "."], ""), (["run", ""], "")),
+        *((["screen", "x.cif", "-o", ""], "-o: "), (["serve", "--host", ""], "--host: ")),
+    ],
+)
+def test_an_empty_argument_is_not_taken_for_the_working_folder(arguments: list[str], hint: str) -> None:
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    assert result.exit_code == 2
+    assert f"{hint}an empty argument; check the variable that it is from" in result.output
