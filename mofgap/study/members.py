@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from mofgap.configuration import ConfigurationError, to_dict
-from mofgap.study.config import ComparisonConfig
+from mofgap.study.config import ComparisonConfig, SplitConfig
 from mofgap.study.methods.method import Method, method_of, methods
 from mofgap.study.planned import Member, Prediction, most_trained
 
@@ -20,11 +20,21 @@ def members(config: ComparisonConfig) -> list[Member]:
 
 def _main(config: ComparisonConfig) -> Iterator[Member]:
     for split, described in config.splits.items():
-        needed = [method.trainings(described) for method in methods()]
+        needed = [method.trainings(described) for method in _kept(split, described)]
         for method in methods():
             recipe = method.recipe(config.recipe)
             n = max(trainings.get(method.name, 0) for trainings in needed)
             yield from (Member(split, method.name, seed, recipe) for seed in range(n))
+
+
+def _kept(split: str, described: SplitConfig) -> list[Method]:
+    """The methods that a split does not leave out."""
+    asked = {method: described.trainings.others.get(method.name, 1) for method in methods()}
+    for method, n in asked.items():
+        if n > 1 and method.adaptation is None:
+            where = f"comparison.splits.{split}.trainings.others.{method.name}"
+            raise ConfigurationError(f"{where}: it has no trainings of its own; 1 keeps it, 0 leaves it out")
+    return [method for method, n in asked.items() if n]
 
 
 def _ablations(config: ComparisonConfig) -> Iterator[Member]:
@@ -60,8 +70,7 @@ def predictions(config: ComparisonConfig) -> list[Prediction]:
     return own + [
         each
         for split, described in config.splits.items()
-        for method in methods()
-        if described.trainings.others.get(method.name, 1)
+        for method in _kept(split, described)
         for each in method.predictions(config, split)
     ]
 

@@ -84,11 +84,18 @@ def test_an_unknown_name_is_told_the_known(tiny_config: ComparisonConfig) -> Non
 def test_a_method_without_trainings_of_its_own_can_be_left_out(
     tiny_config: ComparisonConfig, name: str
 ) -> None:
-    def methods_with(others: dict[str, int]) -> set[str]:
+    def with_others(others: dict[str, int]) -> ComparisonConfig:
         splits = {
             split: replace(each, trainings=replace(each.trainings, lora=1, ensemble=2, others=others))
             for split, each in tiny_config.splits.items()
         }
-        return {each.method for each in predictions(replace(tiny_config, splits=splits))}
+        return replace(tiny_config, splits=splits)
 
-    assert methods_with({}) - methods_with({name: 0}) == {name}
+    both, one = with_others({}), with_others({name: 0})
+    assert {p.method for p in predictions(both)} - {p.method for p in predictions(one)} == {name}
+    fewer = 1 if name == "lora-ensemble" else 0
+    assert len(members(both)) - len(members(one)) == fewer * len(both.splits)
+    with pytest.raises(
+        ConfigurationError, match=rf"trainings\.others\.{name}: it has no trainings"
+    ):
+        members(with_others({name: 2}))
