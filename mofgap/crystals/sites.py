@@ -104,7 +104,7 @@ def sites_of(
     given = [value not in ("?", ".") for value in block.find_values("_atom_site_occupancy")]
     unknown = ~np.array(given) if len(given) == len(labels) else np.ones(len(labels), dtype=bool)
     occupancy[unknown & _alternatives(assemblies, groups)] = UNKNOWN_SHARE
-    occupancy[occupancy < 0] = 1.0
+    occupancy[(occupancy < 0) | (occupancy > FULLEST_OCCUPANCY)] = 1.0
     is_real = ~_dummies(block, len(labels)) & (occupancy > 0)
     # The CSD marks the minor positions of disordered atoms so, and gives no occupancy.
     minor = is_real & unknown & np.array([label.endswith("?") and label != "?" for label in labels])

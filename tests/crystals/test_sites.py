@@ -85,6 +85,14 @@ def test_an_atom_of_impossible_occupancy_is_not_lost(occupancy):
     assert any(w.startswith("odd-occupancy: ") and occupancy in w for w in crystal.warnings)
 
 
+def test_an_impossible_occupancy_counts_as_one_on_a_site_of_several_elements_too():
+    tags = "_atom_site_label\n_atom_site_occupancy"
+    text = SITES.format(tags, "Zn1 1.5 Zn0.4 0 0 0\nO1 1 O .3 0 0\n")
+    (crystal,) = read_cif(text, disorder="majority")
+    assert formula_sum(crystal.atomic_numbers) == "O"  # the site is mostly empty
+    assert any(w.startswith("odd-occupancy: Zn1 (1.5) counted as 1") for w in crystal.warnings)
+
+
 def test_two_charges_of_one_element_are_one_element():
     (crystal,) = read_cif(three_sites("Fe2+/Fe3+"))
     assert formula_sum(crystal.atomic_numbers) == "C Fe O"
