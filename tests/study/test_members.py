@@ -95,7 +95,5 @@ def test_a_method_without_trainings_of_its_own_can_be_left_out(
     assert {p.method for p in predictions(both)} - {p.method for p in predictions(one)} == {name}
     fewer = 1 if name == "lora-ensemble" else 0
     assert len(members(both)) - len(members(one)) == fewer * len(both.splits)
-    with pytest.raises(
-        ConfigurationError, match=rf"trainings\.others\.{name}: it has no trainings"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"trainings\.others\.{name}: it has no trainings"):
         members(with_others({name: 2}))

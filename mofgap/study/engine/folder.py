@@ -120,14 +120,14 @@ class RunFolder:
         Returns:
             A line that says what was moved where and why; empty if there was nothing.
         """
-        folders = [
-            pattern.removesuffix("/**")
+        wholes = [
+            name
             for pattern in patterns
-            if pattern.endswith("/**") or (self.path / pattern).is_dir()  # once a folder, now a file
+            for name in glob.glob(pattern.removesuffix("/**"), root_dir=self.path)  # noqa: PTH207 (relative)
+            if pattern.endswith("/**") or (self.path / name).is_dir()  # once a folder, now a file
         ]
-        names = [name for name in folders if (self.path / name).exists()]
-        names += [
-            name for name in self.files(patterns) if not name.startswith(tuple(f"{f}/" for f in folders))
+        names = wholes + [
+            name for name in self.files(patterns) if not name.startswith(tuple(f"{f}/" for f in wholes))
         ]
         names = list(dict.fromkeys(names))  # patterns of before and now may match the same
         if not names:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -350,15 +351,17 @@ def test_half_written_files_are_no_outputs(bench: Bench) -> None:
     assert bench.folder.files(("first/**",)) == ["first/a.txt"]
 
 
-@pytest.mark.parametrize("patterns", [("table.parquet",), ("table.parquet/**",)])
+@pytest.mark.parametrize("name", ["table.parquet", "table[1].parquet"])
+@pytest.mark.parametrize("ending", ["", "/**"])
 def test_a_table_in_parts_and_one_in_a_file_make_room_for_each_other(
-    tmp_path: Path, patterns: tuple[str, ...]
+    tmp_path: Path, name: str, ending: str
 ) -> None:
-    table, folder = tmp_path / "table.parquet", RunFolder(tmp_path)
+    table, folder = tmp_path / name, RunFolder(tmp_path)
     table.mkdir()
     (table / "part-0.parquet").write_text("1")
-    assert folder.set_aside("gather", patterns, "other settings").startswith("moved table.parquet")
-    assert not table.exists() and len(list(tmp_path.glob("stale/gather/1/table.parquet/*"))) == 1
+    moved = folder.set_aside("gather", [glob.escape(name) + ending], "other settings")
+    assert moved.startswith(f"moved {name} ")
+    assert not table.exists() and len(list((tmp_path / "stale/gather/1" / name).iterdir())) == 1
 
 
 def test_a_stage_without_its_device_leaves_what_is_there(
