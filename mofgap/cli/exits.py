@@ -64,8 +64,9 @@ def drop_output() -> None:
 
 def cannot_write(path: Path | str, error: Exception) -> str:
     """The message of an error while a file was written, which names it once."""
-    named = isinstance(error, OSError) and error.filename
-    return f"cannot write {words_of(error)}" if named else f"cannot write {path}: {error}"
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot write {words_of(error)}"
+    return f"cannot write {path}: {getattr(error, 'strerror', None) or error}"
 
 
 def words_of(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mofgap.choices import MAX_ATOMS
-from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
+from mofgap.cli.exits import NOTHING_DONE, cannot_write, fail, say, told
 from mofgap.cli.options import (
     AddHydrogens,
     BondLengths,
@@ -79,7 +79,7 @@ def explain(
         try:
             found.write(output, _stem(file))
         except OSError as error:
-            fail(f"cannot write {words_of(error)}", NOTHING_DONE)
+            fail(cannot_write(output, error), NOTHING_DONE)
         names = ", ".join([str(paths[0]), *(path.suffix for path in paths[1:])])
         say(f"wrote {names}; next: OVITO colours the atoms of the .xyz by share")
     _show(found, atoms, as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mofgap.choices import N_CARDS, PAGES
-from mofgap.cli.exits import NOTHING_DONE, fail, say
+from mofgap.cli.exits import NOTHING_DONE, cannot_write, fail, say
 from mofgap.cli.options import checked_window, refuse_input, refuse_taken
 from mofgap.cli.tables import command_line
 from mofgap.whole_file import write_text
@@ -70,7 +70,7 @@ def report(
         else:
             said = _screening(source, output, window, cards, force=force)
     except OSError as error:
-        fail(error if error.filename else f"cannot write {output}: {error.strerror or error}", NOTHING_DONE)
+        fail(error if error.filename else cannot_write(output, error), NOTHING_DONE)
     except ValueError as error:
         fail(error, NOTHING_DONE)
     for note in said[1:]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mofgap.choices import DftInput, Disorder, Goal, Warned
-from mofgap.cli.exits import NOTHING_DONE, fail, say, told, words_of
+from mofgap.cli.exits import NOTHING_DONE, cannot_write, fail, say, told
 from mofgap.cli.options import checked_window, needs_file, refuse_input
 from mofgap.cli.skipped import tell_skipped
 from mofgap.cli.tables import AsJson, print_json, show
@@ -157,7 +157,7 @@ def select(
         try:
             _write(output, found, write_inputs)
         except OSError as error:
-            fail(f"cannot write {words_of(error)}", NOTHING_DONE)
+            fail(cannot_write(output, error), NOTHING_DONE)
 
 
 def _check_output(output: Path, force: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from mofgap.cli.exits import NOTHING_DONE, fail, say
+from mofgap.cli.exits import NOTHING_DONE, cannot_write, fail, say
 from mofgap.cli.options import refused, tell_model
 from mofgap.cli.skipped import tell_left_out
 from mofgap.cli.tables import command_line, show
@@ -53,7 +53,7 @@ def execute(job: TrainingJob, output: Path, *, resume: bool) -> None:
             raise error
     except (TableError, ModelError, TrainingError, OSError) as error:
         if isinstance(error, OSError) and error.errno == ENOSPC:
-            words = f"cannot write {error.filename or output}: {error.strerror}"
+            words = cannot_write(output, error)
             fail(f"{words}; what was trained is kept, and --resume goes on with it", NOTHING_DONE)
         fail(error, NOTHING_DONE)
     show_scores(outcome.metrics)

@@ -34,5 +34,5 @@ def test_what_cannot_be_written_is_named_once() -> None:
     loop = OSError(errno.ELOOP, "Too many levels", "x.csv")
     assert cannot_write("x.csv", loop) == "cannot write x.csv: Too many levels; check the path"
     full = OSError(28, "No space left")
-    assert cannot_write("x.csv", full) == "cannot write x.csv: [Errno 28] No space left"
+    assert cannot_write("x.csv", full) == "cannot write x.csv: No space left"
     assert cannot_write("x.xlsx", ValueError("too many rows")) == "cannot write x.xlsx: too many rows"
