@@ -36,6 +36,7 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
         StructureError: If a value of ``block`` must be a number and is a text, or ``block`` gives several
             cells, or its atom sites stand in several tables.
     """
+    _drop_empty_tables(block)
     _write_cell_as_pairs(block)
     symbols = block.find_loop("_atom_site_type_symbol")
     if symbols and not block.find_values("_atom_site_label"):  # gemmi finds no site without a label
@@ -61,6 +62,13 @@ def small_structure(block: cif.Block) -> gemmi.SmallStructure:
         for tag, number in numbers.items():  # some programs write '14' or 14.0
             whole = _WHOLE.fullmatch(cif.as_string(number).strip())
             block.find_values(tag)[0] = whole[1] if whole else number
+
+
+def _drop_empty_tables(block: cif.Block) -> None:
+    """Take out tables without rows, whose columns are there for gemmi and give no value."""
+    for item in block:
+        if item.loop is not None and not item.loop.length():
+            item.erase()
 
 
 def _write_cell_as_pairs(block: cif.Block) -> None:

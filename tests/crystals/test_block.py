@@ -64,3 +64,26 @@ def test_a_number_of_a_space_group_that_is_none_is_unknown(number: str) -> None:
     (failure,) = read_cif(text + sites)
     assert isinstance(failure, ReadFailure)
     assert failure.reason.startswith("unknown-space-group: number ") and number.strip("'") in failure.reason
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "_symmetry_Int_Tables_number",
+        "_space_group_symop_ssg_operation_algebraic",
+        "_space_group_symop_magn_operation_xyz",
+        "_atom_site_Cartn_x",
+        "_atom_site_occupancy",
+        "_atom_site_disorder_group",
+    ],
+)
+def test_a_table_without_rows_says_nothing(tag: str) -> None:
+    (crystal,) = read_cif(f"{HEAD}loop_\n{tag}\n{loop(NAMES[:-1])}")
+    assert isinstance(crystal, Crystal)
+    assert crystal.warnings == read_cif(HEAD + loop(NAMES[:-1]))[0].warnings
+
+
+def test_a_cell_in_a_table_without_rows_is_unknown() -> None:
+    head = HEAD.replace("_cell_length_c 9\n", "")
+    (failure,) = read_cif(f"{head}loop_\n_cell_length_c\n{loop(NAMES[:-1])}")
+    assert isinstance(failure, ReadFailure) and failure.reason.startswith("no-cell: ")
