@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.write import write_cif
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 ZINC_FORMATE = np.array([30, 8, 6, 8, 1])
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a core of its own
+# A busy machine is no fault: no example has to end within a time.
+settings.register_profile("mofgap", deadline=None)
+settings.load_profile("mofgap")
 
 
 def small_crystal(seed: int, name: str = "small") -> Crystal:

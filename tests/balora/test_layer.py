@@ -11,7 +11,7 @@ from mofgap.balora import AdaptedLinear
 sizes = st.integers(1, 7)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(d_in=sizes, d_out=sizes, rank=sizes, bias=st.booleans(), shape=st.lists(st.integers(0, 3), max_size=3))
 def test_identity_at_init(d_in: int, d_out: int, rank: int, bias: bool, shape: list[int]) -> None:
     base = nn.Linear(d_in, d_out, bias=bias)
@@ -20,7 +20,7 @@ def test_identity_at_init(d_in: int, d_out: int, rank: int, bias: bool, shape: l
     assert torch.equal(AdaptedLinear(base, rank=rank)(x), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(d_in=sizes, d_out=sizes, rank=sizes, lora_alpha=st.floats(0.1, 100))
 def test_mean_is_the_lora_formula_and_merges(d_in: int, d_out: int, rank: int, lora_alpha: float) -> None:
     layer = AdaptedLinear(nn.Linear(d_in, d_out).double(), rank=rank, lora_alpha=lora_alpha)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Laplace, Normal
@@ -25,7 +25,6 @@ from mofgap.balora.objective import diagonal_kl
 reals = st.floats(-5, 5)
 
 
-@settings(deadline=None)
 @given(a=st.floats(0.01, 10), sign=st.sampled_from([-1, 1]), log_alpha=st.floats(-8, 3), c=st.floats(0.01, 9))
 def test_kl_is_that_of_torch(a: float, sign: int, log_alpha: float, c: float) -> None:
     mean = torch.tensor(sign * a, dtype=torch.float64)
@@ -67,7 +66,6 @@ def test_kl_of_a_spread_of_its_own_is_that_of_torch() -> None:
     torch.testing.assert_close(diagonal_kl(layers, 0.5).detach(), expected)
 
 
-@settings(deadline=None)
 @given(target=reals, mean=reals, log_std=st.floats(-3, 3))
 def test_likelihoods_are_those_of_torch(target: float, mean: float, log_std: float) -> None:
     y, mu, s = torch.tensor([target, mean, log_std], dtype=torch.float64)

@@ -94,7 +94,7 @@ def test_active_inside_the_context_only(make_set_model: Callable[..., Any], kind
     assert torch.equal(model(x, ROWS, 3), mean)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**31), n_inputs=st.integers(1, 4))
 def test_reproducible_from_the_generator_alone(kind: Noise, seed: int, n_inputs: int) -> None:
     layers = one_layer()

@@ -86,7 +86,7 @@ def mutated(draw):
     return bytes(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(mutated(), st.sampled_from(["refuse", "majority"]))
 def test_accidents_never_raise(data, disorder):
     entries = read_cif_bytes(data, "accident.cif", disorder=disorder)

@@ -59,7 +59,7 @@ def test_the_envelope_falls_smoothly_from_one_to_zero() -> None:
     assert abs(middle[2] - middle[0]) / h > 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=SEEDS,
     n_atoms=st.integers(1, 6),

@@ -74,7 +74,7 @@ def check(entries: list[Entry]) -> None:
     assert entries and not [reason for reason in reasons if reason.startswith("unreadable:")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(edits=EDITS)
 def test_edited_cifs_are_read_or_refused_with_a_reason(edits: list[tuple[int, int, bytes]]) -> None:
     data = edited(CIF, edits)
@@ -99,7 +99,7 @@ def packed(ending: str) -> bytes:
 def test_edited_archives_are_read_or_refused_with_a_reason(ending: str) -> None:
     whole = packed(ending)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(edits=EDITS)
     def look(edits: list[tuple[int, int, bytes]]) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -107,7 +107,7 @@ def test_hydrogen_between_two_atoms_is_not_given_to_the_other(other: tuple[int, 
 
 
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 0.5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_stretching_twice_is_stretching_once(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     structure = crystal(FORMATE, WATER)
@@ -343,7 +343,7 @@ def test_hydrogens_that_are_added_mark_an_experimental_geometry() -> None:
 
 
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 0.3), n=st.integers(1, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_preparing_twice_is_preparing_once(seed: int, spread: float, n: int) -> None:
     rng = np.random.default_rng(seed)
     structure = crystal(FORMATE, WATER)

@@ -53,7 +53,7 @@ def same_positions(first, second):
     return len(first) == len(second) == len(set(nearest)) and distance.min(axis=1).max() < 1e-4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
 def test_expansion_agrees_with_pymatgen(group, position):
     text = cif_text(group, position, named=False)
@@ -65,7 +65,7 @@ def test_expansion_agrees_with_pymatgen(group, position):
     assert same_positions(crystal.frac_coords, reference.frac_coords)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
 def test_names_and_operators_give_the_same_atoms(group, position):
     (listed,) = read_cif(cif_text(group, position, named=False))
@@ -73,7 +73,7 @@ def test_names_and_operators_give_the_same_atoms(group, position):
     assert same_positions(listed.frac_coords, named.frac_coords)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(GROUPS), TWENTY_FOURTHS)
 def test_every_image_of_every_atom_is_an_atom(group, position):
     (crystal,) = read_cif(cif_text(group, position, named=False))

@@ -22,7 +22,7 @@ def crystals(draw):
     return Crystal(cell, coords, rng.integers(1, 104, n_atoms), draw(st.text(max_size=12)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(crystals())
 def test_what_is_written_reads_back(crystal):
     text = write_cif(crystal)

@@ -18,7 +18,7 @@ from mofgap.gap.posterior import posterior
 
 
 @given(st.integers(0, 2**31), st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_parts_of_atoms_sum_to_the_pool(seed: int, n_atoms: int) -> None:
     x = torch.randn(n_atoms, 5, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(pooled_parts(x).sum(0), pool(x, None, 1)[0])

@@ -84,7 +84,7 @@ def model(request: pytest.FixtureRequest, make_model: Callable[..., GapModel]) -
 
 
 @pytest.mark.parametrize("move", MOVES)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=SEEDS)
 def test_how_a_crystal_is_written_down_does_not_matter(
     model: GapModel, make_crystal: Callable[..., Crystal], move: str, seed: int
@@ -113,7 +113,7 @@ def test_which_of_tied_neighbours_are_kept_does_not_matter(model: GapModel, move
         assert_same(alone(model, MOVES[move](perovskite, np.random.default_rng(seed))), expected)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(seed=SEEDS)
 def test_batch_mates_do_not_matter(model: GapModel, make_crystal: Callable[..., Crystal], seed: int) -> None:
     crystals = [make_crystal(seed), make_crystal(seed + 1, 3), make_crystal(seed + 2, 11)]

@@ -41,7 +41,7 @@ predicted = st.builds(
 inputs = st.lists(st.lists(predicted | predicted | failures, max_size=3), max_size=12)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     inputs=inputs,
     rank_by=st.sampled_from(RANKINGS),

@@ -16,7 +16,7 @@ def items(seed: int, n: int = 12) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gains_are_those_of_the_determinant(seed: int) -> None:
     quality, points = items(seed)
     distance = np.linalg.norm(points[:, None] - points, axis=-1)
@@ -34,7 +34,7 @@ def test_gains_are_those_of_the_determinant(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_gains_fall_and_nothing_is_chosen_twice(seed: int) -> None:
     picks = choose(*items(seed), 0.7, 12)
     gains = [pick.gain for pick in picks]

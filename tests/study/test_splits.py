@@ -26,7 +26,7 @@ def table(n: int, seed: int, largest_group: int = 4) -> pd.DataFrame:
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), deal=st.integers(0, 1000))
 def test_a_grouped_split_keeps_groups_together_and_sizes_as_they_were(seed: int, deal: int) -> None:
     frame = table(60, seed)

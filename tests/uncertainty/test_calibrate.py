@@ -172,7 +172,7 @@ def test_p_in_window_is_calibrated(calibration, held_out, window):
     st.floats(0, 3),
     st.lists(st.floats(-2, 9), min_size=3, max_size=3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_p_in_window_is_a_probability(calibration, gap, std, cuts):
     low, middle, high = sorted(cuts)
     for each in (calibration, Calibration.raw()):

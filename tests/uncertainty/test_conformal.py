@@ -33,7 +33,7 @@ def test_limits_are_pinned():
 
 
 @given(seeds, st.integers(99, 700), st.floats(0.5, 0.99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_intervals_are_those_of_crepes(seed, n, coverage):
     # On a whole rank crepes rounds (1 - coverage) (n + 1) down by a float's hair and takes one rank more.
     assume(abs((n + 1) * coverage - round((n + 1) * coverage)) > 1e-6)
@@ -64,7 +64,7 @@ def test_equal_tails_leave_out_as_many_residuals_on_either_side(n, coverage, ran
 
 
 @given(seeds, st.integers(MIN_TAIL_RESIDUALS, 500), st.sampled_from([0.5, 0.8, 0.9, 0.95, 0.99]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_equal_tails_are_quantiles_of_the_distribution(seed, n, coverage):
     residuals = Residuals(tuple(np.sort(np.random.default_rng(seed).gumbel(size=n))))
     low, high = residuals.ends(coverage, equal_tails=True)
@@ -94,7 +94,7 @@ def test_without_residuals_it_is_the_normal_distribution():
 
 
 @given(seeds)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_cdf_is_a_distribution_function(seed):
     residuals = drawn(150, seed)
     z = np.linspace(residuals.values[0] - 5, residuals.values[-1] + 5, 500)

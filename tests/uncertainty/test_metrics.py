@@ -11,7 +11,7 @@ from mofgap.uncertainty import metrics as m
 
 SPREAD_METRICS = [m.spearman, m.pearson, m.ause, m.nll, m.crps, m.ence, m.miscalibration_area]
 OUTCOME_METRICS = [m.auroc, m.brier, m.probability_error, m.spiegelhalter]
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 seeds = st.integers(0, 2**32 - 1)
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from mofgap.uncertainty import metrics
 from mofgap.uncertainty.ranks import dense_ranks, rank_correlation, sparsification_area
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=25)
 
 
 def test_dense_ranks_count_distinct_values_from_zero():

@@ -47,7 +47,7 @@ def test_a_few_wild_errors_hardly_move_it():
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_unit_of_the_errors_does_not_matter(seed, unit):
     rng, epistemic, aleatoric = spreads(300, seed)
     error = rng.standard_normal(300)
@@ -61,7 +61,6 @@ def test_the_unit_of_the_errors_does_not_matter(seed, unit):
 
 
 @given(factors, factors, factors, st.floats(0, 5), st.floats(0, 5), st.floats(0, 5))
-@settings(deadline=None)
 def test_grows_with_either_part(a, b, c, small, more, other):
     scaling = Scaling(a, b, c)
     assert scaling([small + more], [other]) >= scaling([small], [other])
