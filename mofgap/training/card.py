@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mofgap.counts import counted
+from mofgap.crystals.elements import symbol_of
 from mofgap.gap.correction import NUGGET
 from mofgap.gap.folder import CALIBRATION, About, read_config, rename
 from mofgap.gap.posterior import DISAGREEMENT
@@ -22,6 +23,7 @@ from mofgap.training.config import N_FOLDS, FinetuneConfig
 from mofgap.training.labels import SPLITS, Labels
 from mofgap.training.lock import WORK
 from mofgap.training.result import CROSS_FITTED, TrainingResult
+from mofgap.training.unseen import element_counts
 from mofgap.uncertainty.calibrate import Calibration
 from mofgap.uncertainty.scaling import Scaling
 
@@ -76,6 +78,7 @@ def write_card(
         "## Data",
         f"Column `{labels.target}` of {len(labels.frame)} structures ({splits}).",
         citation,
+        _elements(labels.frame),
         *_substituted(model),
         "",
         "## Method",
@@ -112,10 +115,17 @@ def describe_anew(folder: Path, about: About) -> None:
     (folder / CARD).write_text(text.removeprefix("\n"), encoding="utf-8")
 
 
+def _elements(frame: pd.DataFrame) -> str:
+    """A sentence on the elements that the model was trained on."""
+    known = frame.atomic_numbers[frame.split == "train"]
+    symbols = [symbol_of(z) for z, n in enumerate(element_counts(known)) if n]
+    return f"The structures of train have {counted(len(symbols), 'element')}: {', '.join(symbols)}."
+
+
 def _substituted(model: dict[str, Any]) -> list[str]:
     """A sentence on elements that are read as others."""
-    names = ", ".join(model["substitutes"])
-    return [f"Elements without training data, each treated as similar ones: {names}."] if names else []
+    what = "Elements that neither it nor its encoder was trained on, each treated as similar ones"
+    return [f"{what}: {', '.join(model['substitutes'])}."] if model["substitutes"] else []
 
 
 def _quality(outcome: TrainingResult, config: FinetuneConfig, *, calibrated: bool) -> list[str]:

@@ -34,13 +34,25 @@ def test_the_card_of_a_model_names_elements_that_are_read_as_others(
 ) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(model_folder, folder)
-    frame = pd.DataFrame({"split": ["train"] * 3})
+    frame = pd.DataFrame({"split": ["train"] * 3, "atomic_numbers": [[8, 1, 30], [1, 6], [6, 1]]})
     labels, outcome = Labels(frame, "gap_ev", ()), TrainingResult({}, 1.0, 10)
     write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
     assert "treated as similar ones" not in (folder / "card.md").read_text()
     substitute_in(folder, np.bincount([30] * 12, minlength=119))
     write_card(folder, labels, outcome, FinetuneConfig(), "mofgap train")
     assert "each treated as similar ones: Li, " in (folder / "card.md").read_text()
+
+
+def test_the_card_of_a_model_names_the_elements_of_its_train_structures(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(model_folder, folder)
+    numbers = [[30, 8, 1], np.array([29, 6]), [92, 1]]
+    frame = pd.DataFrame({"split": ["train", "train", "val"], "atomic_numbers": numbers})
+    labels = Labels(frame, "gap_ev", ())
+    write_card(folder, labels, TrainingResult({}, 1.0, 10), FinetuneConfig(), "mofgap train")
+    assert "The structures of train have 5 elements: H, C, O, Cu, Zn." in (folder / "card.md").read_text()
 
 
 def test_the_card_of_a_model_names_the_epoch_that_val_chose(tmp_path: Path, model_folder: Path) -> None:
@@ -51,7 +63,7 @@ def test_the_card_of_a_model_names_the_epoch_that_val_chose(tmp_path: Path, mode
     pd.DataFrame(epochs).to_csv(folder / "training" / "metrics.csv", index=False)
     metrics = dict.fromkeys(_SHOWN, 0.5) | {"n": 12345.0}
     outcome = TrainingResult({"val": metrics}, 1.0, 10)
-    frame = pd.DataFrame({"split": ["train"] * 3})
+    frame = pd.DataFrame({"split": ["train"] * 3, "atomic_numbers": [[1, 8]] * 3})
     write_card(folder, Labels(frame, "gap_ev", ()), outcome, FinetuneConfig(), "mofgap train")
     card = (folder / "card.md").read_text()
     assert "The epoch was chosen on val. It was epoch 2." in card and "| structures | 12345 |" in card
@@ -62,7 +74,7 @@ def test_a_citation_is_replaced_where_it_stands(tmp_path: Path, model_folder: Pa
     folder = tmp_path / "tiny"
     shutil.copytree(model_folder, folder)
     rename(folder, About("PBE of us", level_of_theory="PBE", citation="PBE"))
-    labels = Labels(pd.DataFrame({"split": ["train"] * 3}), "gap_ev", ())
+    labels = Labels(pd.DataFrame({"split": ["train"], "atomic_numbers": [[1, 8]]}), "gap_ev", ())
     write_card(folder, labels, TrainingResult({}, 1.0, 10), FinetuneConfig(), "mofgap train")
     describe_anew(folder, About("PBE of us", level_of_theory="PBE", citation="Somebody 2026"))
     lines = (folder / "card.md").read_text().splitlines()
