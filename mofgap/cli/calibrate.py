@@ -43,7 +43,9 @@ def calibrate(
     if output.exists():
         raise typer.BadParameter(f"{output} exists; name a new folder", param_hint="--output")
     needs_model(model)
-    needs_file(labels)
+    for path in (labels, cifs):
+        if path is not None:
+            needs_file(path)
     from mofgap.gap.folder import find_model
     from mofgap.training.labels import read_labels
     from mofgap.training.notes import notes_on_calibration

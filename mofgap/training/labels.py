@@ -19,6 +19,7 @@ from mofgap.crystals.crystal import Crystal
 from mofgap.crystals.dataset import STRUCTURE_COLUMNS, TableError, crystal_of_row, read_table, table_crystals
 from mofgap.crystals.entry import ReadFailure
 from mofgap.crystals.prepare.steps import DEFAULT_PREPARATION
+from mofgap.crystals.reasons import NOWHERE
 from mofgap.crystals.unit_cell import check_apart, check_usable
 from mofgap.datasets.cif_records import read_cifs
 from mofgap.datasets.groups import NAME_COLUMNS, group_of, short_name
@@ -224,6 +225,8 @@ def _join(
     found: dict[str, Crystal] = {}
     for record in read_cifs(cifs, max_atoms, disorder, DEFAULT_PREPARATION):
         if isinstance(record, ReadFailure):
+            if record.reason.startswith(NOWHERE):
+                raise TableError(f"{record.source}: {record.reason}")
             skipped.append(f"{record.source}: {record.reason}")
             continue
         crystal, name = record.crystal, table.find(record.crystal.structure_id)

@@ -46,6 +46,7 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
         (2, ["select", "gone.csv", "-o", __file__]),
         (1, ["calibrate", "nothing", "gone.csv"]),
         (1, ["calibrate", "qmof-pbe", "gone.csv", "cifs"]),
+        (1, ["calibrate", "qmof-pbe", __file__, "gone"]),
         (2, ["calibrate", "qmof-pbe", __file__, "-o", __file__]),
     ],
 )

@@ -215,7 +215,11 @@ def test_each_kind_of_file_says_what_goes_with_it(study: Study, tmp_path: Path) 
         read_labels(path, None, "gap_ev")
     with pytest.raises(TableError, match="holds structures itself"):
         read_labels(tmp_path / "table.parquet", cifs, "gap_ev")
+    with pytest.raises(TableError, match=r"nowhere: missing-file: no such file or folder"):
+        read_labels(path, tmp_path / "nowhere", "gap_ev")
     (tmp_path / "strangers").mkdir()
+    with pytest.raises(TableError, match=r"strangers: no-structures: holds no structure"):
+        read_labels(path, tmp_path / "strangers", "gap_ev")
     (tmp_path / "strangers" / "x.cif").write_text((cifs / "mof-001.cif").read_text())
     with pytest.raises(TableError, match=r"no label of .* belongs to a CIF"):
         read_labels(path, tmp_path / "strangers", "gap_ev")
